@@ -1,0 +1,1 @@
+"""What every service shares and no more: server, channels, errors, settings, telemetry, database, supervisor, CLI root."""

@@ -1,0 +1,53 @@
+"""Channels to other services: balanced, health-checked, kept alive; retries only where a call may be repeated."""
+
+import json
+
+import grpc.aio
+import grpc_health.v1.health  # noqa: F401 - registers the client's health check
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Largest message either side takes: a batch of 2,048 embeddings of 4,096 dimensions fits."""
+
+KEEPALIVE_OPTIONS = [
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+SIZE_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+]
+
+
+def open_channel(target: str, service: str, idempotent: list[str]) -> grpc.aio.Channel:
+    """A channel to `host:port` or any gRPC target.
+
+    `service` is the full name such as `murphey.retriever.v1.RetrieverService`; `idempotent` are its unary methods that may
+    be sent again when the server was not reached or is restarting. Close it with `await channel.close()`.
+    """
+    options = [
+        ("grpc.service_config", json.dumps(_service_config(service, idempotent))),
+        ("grpc.enable_retries", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        *KEEPALIVE_OPTIONS,
+        *SIZE_OPTIONS,
+    ]
+    return grpc.aio.insecure_channel(target if ":///" in target else f"dns:///{target}", options=options)
+
+
+def _service_config(service: str, idempotent: list[str]) -> dict[str, object]:
+    retry_policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    names = [{"service": service, "method": method} for method in idempotent]
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": service},
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+        "methodConfig": [{"name": names, "retryPolicy": retry_policy}] if names else [],
+    }

@@ -1,0 +1,65 @@
+"""The database of a service: SQLAlchemy on SQLite in WAL mode, or on Postgres by URL, migrated by Alembic at start.
+
+Each room has its migrations in `<room>/migrations` and a version table of its own, so that all rooms can share one
+Postgres database.
+"""
+
+import importlib.resources
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command, context
+from alembic.config import Config
+from sqlalchemy import Connection, event, pool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long a writer waits for another one on SQLite."""
+
+
+def database_url(configured: str, data: Path, room: str) -> str:
+    """The configured URL, or a SQLite file in the room's part of the data folder."""
+    return configured or f"sqlite+aiosqlite:///{data / room / f'{room}.sqlite'}"
+
+
+@asynccontextmanager
+async def open_database(url: str, room: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on a migrated database; disposed of on leaving."""
+    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        if engine.url.database:
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_upgrade, room)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def run_migrations() -> None:
+    """The whole of a room's `migrations/env.py`."""
+    options = context.config.attributes
+    context.configure(connection=options["connection"], version_table=options["version_table"], render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _upgrade(connection: Connection, room: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(importlib.resources.files(room) / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes.update(connection=connection, version_table=f"alembic_version_{room}")
+    command.upgrade(config, "head")
+
+
+def _configure_sqlite(connection: Any, _: pool.ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

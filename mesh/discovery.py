@@ -1,0 +1,77 @@
+"""Where the services of a mesh are: in the data folder of the one that runs on this machine, or behind one target.
+
+`murphey up` writes `mesh.json` into its data folder; a client command reads it. With a target, one address routes all
+services, as the gateway and an ingress do.
+"""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import grpc.aio
+
+from mesh.channel import open_channel
+from mesh.errors import Unavailable
+
+ServiceName = Literal["orchestrator", "retriever", "generator", "ingest"]
+SERVICES: tuple[ServiceName, ...] = ("orchestrator", "retriever", "generator", "ingest")
+_FILE = "mesh.json"
+
+
+@dataclass(frozen=True)
+class MeshAddresses:
+    """A running mesh: the supervisor's process id, the HTTP address, and `host:port` of each service."""
+
+    pid: int
+    http: str
+    services: dict[str, str]
+
+
+def full_name(service: ServiceName) -> str:
+    """`retriever` -> `murphey.retriever.v1.RetrieverService`."""
+    return f"murphey.{service}.v1.{service.capitalize()}Service"
+
+
+def publish(addresses: MeshAddresses, data: Path) -> None:
+    """Makes a mesh known to client commands, whole or not at all."""
+    scratch = data / f"{_FILE}.new"
+    scratch.write_text(json.dumps(asdict(addresses), indent=2) + "\n")
+    scratch.replace(data / _FILE)
+
+
+def withdraw(data: Path) -> None:
+    """The mesh no longer runs."""
+    (data / _FILE).unlink(missing_ok=True)
+
+
+def find(data: Path) -> MeshAddresses:
+    """The mesh of a data folder; Unavailable when none runs."""
+    path = data / _FILE
+    try:
+        return MeshAddresses(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise Unavailable(
+            f"No mesh runs on the data folder {data}. Start one with `murphey up --data {data}`, or name one by --target."
+        ) from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise Unavailable(f"{path} is damaged; stop the mesh and start it again.") from error
+
+
+def address_of(service: ServiceName, data: Path, target: str | None) -> str:
+    """`host:port` of a service; a target, given or in MURPHEY_TARGET, routes all of them."""
+    target = target or os.environ.get("MURPHEY_TARGET")
+    return target or find(data).services[service]
+
+
+@asynccontextmanager
+async def channel_for(service: ServiceName, data: Path, target: str | None) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a service for a client command, closed on leaving."""
+    channel = open_channel(address_of(service, data, target), full_name(service), idempotent=[])
+    try:
+        yield channel
+    finally:
+        await channel.close()

@@ -1,0 +1,130 @@
+"""The one server interceptor: deadline, trace, metrics, log and error mapping around every call.
+
+It keeps each handler's kind (coroutine or async generator) and never swallows a cancellation. What a handler raises
+leaves it as a `google.rpc.Status`: a domain error with its own code, anything else as INTERNAL with a text that tells
+nothing, and with a traceback in the log.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import grpc.aio
+from google.rpc import code_pb2
+from grpc_status import rpc_status
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+
+from mesh import deadline, errors, logs, metrics
+
+log = logs.get(__name__)
+tracer = trace.get_tracer("murphey")
+
+_CALLS = metrics.counter("grpc_calls", "Calls that ended, by code.", ("service", "method", "code"))
+_SECONDS = metrics.histogram("grpc_call_seconds", "From a call's start to its end.", ("service", "method"))
+_RUNNING = metrics.gauge("grpc_running_calls", "Calls that are running.", ("service", "method"))
+
+_UNBOUNDED_S = 1e8
+"""grpc reports a huge number where the caller set no deadline."""
+
+
+class CallBoundary(grpc.aio.ServerInterceptor):
+    """Stands around every handler of a server."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method  # pyright: ignore[reportAttributeAccessIssue]
+        if handler is None or method.startswith(("/grpc.health.", "/grpc.reflection.")):
+            return handler
+        kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
+        behavior = getattr(handler, "_".join(kind))
+        wrapped = self._streaming(method, behavior) if handler.response_streaming else self._single(method, behavior)
+        make_handler = getattr(grpc, f"{'_'.join(kind)}_rpc_method_handler")
+        return make_handler(wrapped, handler.request_deserializer, handler.response_serializer)
+
+    def _single(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            with self._observed(method, context) as observed:
+                try:
+                    return await behavior(request, context)
+                except Exception as error:
+                    await self._abort(error, observed, context)
+
+        return call
+
+    def _streaming(self, method: str, behavior: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+            with self._observed(method, context) as observed:
+                try:
+                    async with aclosing(behavior(request, context)) as responses:  # pyright: ignore[reportArgumentType]
+                        async for response in responses:
+                            yield response
+                except Exception as error:
+                    await self._abort(error, observed, context)
+
+        return call
+
+    async def _abort(self, error: Exception, observed: "_Observed", context: grpc.aio.ServicerContext) -> None:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, grpc.RpcError):
+            error = errors.from_rpc_error(error, "service behind this one")
+        if not isinstance(error, errors.MurpheyError):
+            log.error("call_failed", method=observed.method, exc_info=error)
+            error = errors.Internal(f"The {self._service} failed on this call; its log says why.")
+        observed.code = error.code
+        observed.message = error.message
+        status = errors.to_status(error, self._service)
+        await context.abort_with_status(rpc_status.to_status(status))  # pyright: ignore[reportAttributeAccessIssue]
+
+    @contextmanager
+    def _observed(self, method: str, context: grpc.aio.ServicerContext) -> "Iterator[_Observed]":
+        left_s = context.time_remaining()
+        deadline.deadline.set(None if left_s is None or left_s > _UNBOUNDED_S else time.monotonic() + left_s)
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        name = method.lstrip("/")
+        parent = propagate.extract(metadata)
+        span = tracer.start_span(name, context=parent, kind=trace.SpanKind.SERVER)
+        # Never detached: the context ends with the call's own task, and a closed generator may end in another one.
+        otel_context.attach(trace.set_span_in_context(span, parent))
+        labels = (self._service, name.rpartition("/")[2])
+        running = _RUNNING.labels(*labels)
+        running.inc()
+        observed = _Observed(method)
+        try:
+            yield observed
+        except BaseException:
+            if observed.code == code_pb2.OK:
+                observed.code = code_pb2.CANCELLED
+            raise
+        finally:
+            running.dec()
+            observed.finish(labels, span)
+
+
+class _Observed:
+    """A call under way: what is known of it when it ends."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.code: int = code_pb2.OK
+        self.message = ""
+        self._start = time.perf_counter()
+
+    def finish(self, labels: tuple[str, str], span: trace.Span) -> None:
+        elapsed_s = time.perf_counter() - self._start
+        code = code_pb2.Code.Name(self.code)  # pyright: ignore[reportArgumentType]
+        _CALLS.labels(*labels, code).inc()
+        _SECONDS.labels(*labels).observe(elapsed_s)
+        span.set_attribute("rpc.grpc.status_code", self.code)
+        span.end()
+        write = log.debug if self.code == code_pb2.OK else log.info
+        write("call", method=self.method, code=code, elapsed_ms=round(elapsed_s * 1000, 1))

@@ -1,0 +1,44 @@
+"""Resource names: `collections/{c}`, `collections/{c}/documents/{d}`, `jobs/{j}`, `models/{m}`, `conversations/{c}`."""
+
+import re
+
+from mesh.errors import InvalidInput
+
+DEFAULT_COLLECTION = "default"
+_COLLECTION_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def collection_id(name: str, field: str = "collection") -> str:
+    """The id in `collections/{id}`; an empty name is the default collection."""
+    if not name:
+        return DEFAULT_COLLECTION
+    kind, _, identifier = name.partition("/")
+    if kind != "collections" or not _COLLECTION_ID.fullmatch(identifier):
+        raise InvalidInput(
+            f"{name[:100]!r} is not a collection's name: write collections/ID, where ID is 1 to 64 lower-case letters, "
+            "digits, - and _, a letter or digit first.",
+            field=field,
+        )
+    return identifier
+
+
+def resource_id(name: str, kind: str, field: str = "name") -> str:
+    """The id in `{kind}/{id}`, such as `jobs/7f3a`."""
+    found, _, identifier = name.partition("/")
+    if found != kind or not _ID.fullmatch(identifier):
+        raise InvalidInput(f"{name[:100]!r} is not a name of the form {kind}/ID.", field=field)
+    return identifier
+
+
+def document_ids(name: str, field: str = "name") -> tuple[str, str]:
+    """The collection's and the document's id in `collections/{c}/documents/{d}`."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[2] != "documents" or not _ID.fullmatch(parts[3]):
+        raise InvalidInput(f"{name[:100]!r} is not a document's name: write collections/ID/documents/ID.", field=field)
+    return collection_id("/".join(parts[:2]), field), parts[3]
+
+
+def document_name(collection: str, document: str) -> str:
+    """The resource name of a document, from ids."""
+    return f"collections/{collection}/documents/{document}"

@@ -1,0 +1,153 @@
+"""The server of every service: what it listens on, what surrounds each call, how it starts and how it drains.
+
+A service's app.py hands `main` its settings class and an async context manager that opens it. The manager is entered
+before the server says SERVING and left after the last call has ended.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
+from grpc_reflection.v1alpha import reflection
+from pydantic import ValidationError
+
+from mesh import logs, metrics, threads, tracing
+from mesh.channel import SIZE_OPTIONS
+from mesh.errors import InvalidInput, MurpheyError
+from mesh.interceptor import CallBoundary
+from mesh.settings import ServiceSettings
+
+log = logs.get(__name__)
+
+MAX_CONCURRENT_CALLS = 2_000
+"""Calls beyond it are refused at once with RESOURCE_EXHAUSTED."""
+
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 10 * 60_000),
+    *SIZE_OPTIONS,
+]
+
+AnySettings = TypeVar("AnySettings", bound=ServiceSettings)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A gRPC service on a server: its full name, and the generated function that adds its servicer."""
+
+    name: str
+    add: Callable[[grpc.aio.Server], None]
+
+
+OpenService = Callable[[AnySettings], AbstractAsyncContextManager[list[Hosted]]]
+
+
+def main(settings_type: type[AnySettings], open_service: OpenService[AnySettings]) -> None:
+    """Runs a service until it is told to stop; flags come from the command line. Exit 2: bad settings. 1: cannot start."""
+    threads.limit()
+    try:
+        settings = settings_type.from_flags(sys.argv[1:])
+    except (ValidationError, InvalidInput) as error:
+        sys.exit(_explain(error, settings_type.service))
+    logs.configure(settings.service, settings.log_level, settings.log_format)
+    tracing.configure(settings.service, settings.otlp_endpoint)
+    try:
+        asyncio.run(run(settings, open_service))
+    except MurpheyError as error:
+        log.error("service_stopped", error=error.message)
+        sys.exit(1)
+
+
+async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> None:
+    """Serves until SIGTERM or SIGINT, or until the supervisor that started this process is gone."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        if os.environ.get("MURPHEY_SUPERVISED") == "1":
+            await _watch_supervisor(stop)
+        if settings.metrics_port is not None:
+            metrics.serve(settings.host, settings.metrics_port)
+        opening = asyncio.ensure_future(stack.enter_async_context(open_service(settings)))
+        if not await _finished_before(opening, stop):
+            return
+        await stack.enter_async_context(serving(settings, opening.result()))
+        await stop.wait()
+        log.info("service_draining", drain_s=settings.drain_s)
+
+
+@asynccontextmanager
+async def serving(settings: ServiceSettings, hosted: list[Hosted]) -> AsyncIterator[int]:
+    """A healthy server while inside, drained on leaving; yields its port."""
+    server = grpc.aio.server(
+        interceptors=[CallBoundary(settings.service)], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+    )
+    checks = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    for service in hosted:
+        service.add(server)
+    names = [service.name for service in hosted]
+    reflection.enable_server_reflection([*names, HEALTH_NAME, reflection.SERVICE_NAME], server)
+    port = _bind(server, settings)
+    await server.start()
+    for name in ("", *names):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("service_ready", address=f"{settings.host}:{port}")
+    try:
+        yield port
+    finally:
+        await checks.enter_graceful_shutdown()
+        await server.stop(settings.drain_s)
+
+
+def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        return server.add_insecure_port(f"{host}:{settings.port}")
+    except RuntimeError as error:
+        message = f"Port {settings.port} of {settings.host} cannot be opened: is something else listening there?"
+        raise InvalidInput(message, field="port") from error
+
+
+async def _finished_before(opening: asyncio.Future[list[Hosted]], stop: asyncio.Event) -> bool:
+    """Waits for the service to open; False when it was told to stop first."""
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if opening.done():
+        return True
+    opening.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await opening
+    return False
+
+
+async def _watch_supervisor(stop: asyncio.Event) -> None:
+    """Standard input is a pipe that the supervisor holds open: its end means that the supervisor is gone, however it died."""
+
+    class Watch(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            stop.set()
+
+    await asyncio.get_running_loop().connect_read_pipe(Watch, sys.stdin)
+
+
+def _explain(error: ValidationError | InvalidInput, service: str) -> str:
+    if isinstance(error, InvalidInput):
+        return f"{service}: {error.message}"
+    lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+    return f"{service}: the settings are wrong.\n  " + "\n  ".join(lines)

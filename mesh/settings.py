@@ -1,0 +1,111 @@
+"""Settings: default < murphey.toml < MURPHEY_* environment < flag. Nothing is read at import.
+
+Every service derives one frozen class from `ServiceSettings`. Its `service` names its section in murphey.toml and its
+prefix in the environment: `[retriever] store = "server"` or `MURPHEY_RETRIEVER_STORE=server`. What all services share
+(`data`, `models`, `host`, logging, telemetry) may also stand in the section `[mesh]` or after the bare prefix `MURPHEY_`.
+"""
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mesh.errors import InvalidInput
+
+SHARED_FIELDS = ("data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s")
+
+
+def default_models_folder() -> Path:
+    """Weights are a cache that all data folders of a user share."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "murphey" / "models"
+
+
+class _TomlSource(PydanticBaseSettingsSource):
+    """The service's section of murphey.toml over its section [mesh]."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # __call__ answers for all fields at once
+
+    def __call__(self) -> dict[str, Any]:
+        path = Path(os.environ.get("MURPHEY_CONFIG", "murphey.toml"))
+        if not path.is_file():
+            return {}
+        try:
+            document = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidInput(f"{path} is not valid TOML: {error}") from error
+        service = getattr(self.settings_cls, "service", "mesh")
+        shared = {key: value for key, value in document.get("mesh", {}).items() if key in SHARED_FIELDS}
+        return shared | document.get(service, {})
+
+
+class _SharedEnvironment(PydanticBaseSettingsSource):
+    """MURPHEY_DATA and the like."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # __call__ answers for all fields at once
+
+    def __call__(self) -> dict[str, Any]:
+        names = {field: f"MURPHEY_{field.upper()}" for field in SHARED_FIELDS}
+        return {field: os.environ[name] for field, name in names.items() if name in os.environ}
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", cli_kebab_case=True, cli_avoid_json=True)
+
+    service: ClassVar[str] = "mesh"
+
+    data: Path = Field(Path(".murphey"), description="Folder that holds all state.")
+    models: Path = Field(default_factory=default_models_folder, description="Folder of downloaded models.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Only loopback until TLS and auth are set.")
+    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="Prometheus port; none by default.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    otlp_endpoint: str | None = Field(None, description="Where traces go, such as http://localhost:4317.")
+    drain_s: float = Field(10.0, ge=0, description="Seconds that running calls get when the service stops.")
+
+    @field_validator("host")
+    @classmethod
+    def _only_loopback(cls, host: str) -> str:
+        if not is_loopback(host):
+            raise ValueError(
+                f"{host} is not a loopback address. Without TLS and authentication Murphey listens on loopback only: "
+                "use 127.0.0.1, ::1 or localhost."
+            )
+        return host
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _SharedEnvironment(settings_cls), _TomlSource(settings_cls)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.model_config["env_prefix"] = f"MURPHEY_{cls.service.upper()}_"
+
+    @classmethod
+    def from_flags(cls, arguments: list[str]) -> Self:
+        """Reads `--port 7001` and the like over all other sources; `--help` prints them and exits."""
+        return cls(_cli_parse_args=arguments, _cli_prog_name=f"python -m {cls.service}")  # pyright: ignore[reportCallIssue]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

