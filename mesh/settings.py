@@ -61,15 +61,17 @@ class ServiceSettings(BaseSettings):
 
     service: ClassVar[str] = "mesh"
 
-    data: Path = Field(Path(".murphey"), description="Folder that holds all state.")
+    data: Path = Field(default=Path(".murphey"), description="Folder that holds all state.")
     models: Path = Field(default_factory=default_models_folder, description="Folder of downloaded models.")
-    host: str = Field("127.0.0.1", description="Address to listen on. Only loopback until TLS and auth are set.")
-    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
-    metrics_port: int | None = Field(None, ge=0, le=65535, description="Prometheus port; none by default.")
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. Only loopback until TLS and auth are set."
+    )
+    port: int = Field(default=0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
-    otlp_endpoint: str | None = Field(None, description="Where traces go, such as http://localhost:4317.")
-    drain_s: float = Field(10.0, ge=0, description="Seconds that running calls get when the service stops.")
+    otlp_endpoint: str | None = Field(default=None, description="Where traces go, such as http://localhost:4317.")
+    drain_s: float = Field(default=10.0, ge=0, description="Seconds that running calls get when the service stops.")
 
     @field_validator("host")
     @classmethod

@@ -4,7 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
 
+import grpc
 import grpc.aio
 import pytest
 from google.rpc import error_details_pb2
@@ -81,7 +83,8 @@ async def test_domain_error_reaches_the_client_whole() -> None:
 async def test_field_and_service_are_in_the_details() -> None:
     async with mesh_of(Scripted()) as stub:
         error = await failure(stub.GetModel(pb.GetModelRequest(name="field"), timeout=5))
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast(grpc.Call, error))
+    assert status is not None
     info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     assert status.details[0].Unpack(info)
     assert status.details[1].Unpack(bad_request)
@@ -127,7 +130,8 @@ async def test_health_is_serving_for_the_server_and_each_service() -> None:
     hosted = Hosted(SERVICE, lambda server: pb_grpc.add_GeneratorServiceServicer_to_server(servicer, server))
     async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         for name in ("", SERVICE):
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name))
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -143,7 +147,7 @@ async def test_drain_ends_streams_that_outlast_it() -> None:
             await server.aclose()
             drained_s = time.monotonic() - draining
             with pytest.raises(grpc.aio.AioRpcError):
-                while await call.read() is not grpc.aio.EOF:
+                while await call.read():
                     pass
     assert servicer.stream_closed.is_set()
     assert 0.2 <= drained_s < 3

