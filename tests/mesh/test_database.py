@@ -1,0 +1,48 @@
+"""A room's database: migrated when opened, in WAL mode, with a version table of its own."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from mesh.database import database_url, open_database
+
+MIGRATION = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision = "0001", None
+
+def upgrade():
+    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True), sa.Column("body", sa.Text, nullable=False))
+
+def downgrade():
+    op.drop_table("notes")
+"""
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    migrations = tmp_path / "packages" / "notebook" / "migrations"
+    (migrations / "versions").mkdir(parents=True)
+    (migrations.parent / "__init__.py").touch()
+    (migrations / "env.py").write_text("from mesh.database import run_migrations\n\nrun_migrations()\n")
+    (migrations / "versions" / "0001_notes.py").write_text(MIGRATION)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    return "notebook"
+
+
+async def test_opening_migrates_and_opening_again_keeps_the_rows(room: str, tmp_path: Path) -> None:
+    url = database_url("", tmp_path / "data", room)
+    async with open_database(url, room) as engine, engine.begin() as connection:
+        await connection.execute(text("INSERT INTO notes (body) VALUES ('kept')"))
+    async with open_database(url, room) as engine, engine.begin() as connection:
+        assert (await connection.execute(text("SELECT body FROM notes"))).scalars().all() == ["kept"]
+        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+        assert (await connection.execute(text("PRAGMA foreign_keys"))).scalar() == 1
+        versions = await connection.execute(text("SELECT version_num FROM alembic_version_notebook"))
+        assert versions.scalars().all() == ["0001"]
+
+
+def test_a_configured_url_wins() -> None:
+    assert database_url("postgresql+asyncpg://db/murphey", Path("data"), "ingest") == "postgresql+asyncpg://db/murphey"
