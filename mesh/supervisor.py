@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mesh import discovery, threads
@@ -45,57 +45,69 @@ class Service:
     protocol: str = "grpc"
 
 
-@dataclass
-class _Running:
-    service: Service
-    process: asyncio.subprocess.Process
-    started_s: float = field(default_factory=time.monotonic)
-
-
 class Supervisor:
     """Keeps services running. Use through `supervised`."""
 
     def __init__(self, data: Path, report: Report) -> None:
         self._logs = data / "logs"
         self._report = report
-        self._running: dict[str, _Running] = {}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._watches: list[asyncio.Task[None]] = []
-        self._ever_healthy: set[str] = set()
+        self._came_up: dict[str, asyncio.Event] = {}
         self._stopping = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with Unavailable when a service cannot be started."""
 
     async def start(self, wave: list[Service]) -> None:
         """Starts services together and waits until all are healthy. Unavailable when one does not come up."""
         for service in wave:
+            self._came_up[service.name] = asyncio.Event()
             self._watches.append(asyncio.create_task(self._keep(service), name=service.name))
-        await self._until_healthy(wave)
+        waits = asyncio.gather(*(self._came_up[service.name].wait() for service in wave))
+        try:
+            done, _ = await asyncio.wait(
+                {waits, self.failed}, timeout=HEALTHY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            waits.cancel()
+        if self.failed in done:
+            self.failed.result()
+        if not done:
+            late = [service.name for service in wave if not self._came_up[service.name].is_set()]
+            raise Unavailable(f"Not healthy after {HEALTHY_WITHIN_S:g} s: {', '.join(late)}. See {self._logs}.")
 
     async def stop(self) -> None:
         """Stops in the reverse order of the start; what does not end in time is killed."""
         self._stopping = True
-        for running in reversed(list(self._running.values())):
-            await _terminate(running.process)
+        for process in reversed(list(self._processes.values())):
+            await _terminate(process)
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        if self.failed.done() and not self.failed.cancelled():
-            self.failed.exception()
 
     async def _keep(self, service: Service) -> None:
         exits = 0
         while not self._stopping:
-            running = await self._spawn(service)
-            code = await running.process.wait()
+            started_s = time.monotonic()
+            process = await self._spawn(service)
+            health = asyncio.create_task(self._announce_health(service))
+            code = await process.wait()
+            health.cancel()
             if self._stopping:
                 return
-            ran_s = time.monotonic() - running.started_s
-            exits = 1 if ran_s > STEADY_AFTER_S else exits + 1
-            if service.name not in self._ever_healthy and exits >= GIVE_UP_AFTER:
+            exits = 1 if time.monotonic() - started_s > STEADY_AFTER_S else exits + 1
+            if exits >= GIVE_UP_AFTER and not self._came_up[service.name].is_set():
                 self._give_up(service, code)
                 return
             backoff_s = min(0.25 * 2 ** (exits - 1), MAX_BACKOFF_S)
             self._report(service.name, f"ended with {_exit_text(code)}; starting again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
+
+    async def _announce_health(self, service: Service) -> None:
+        while not await is_healthy(service.address, service.protocol):  # noqa: ASYNC110 - another process: nothing to await
+            await asyncio.sleep(0.1)
+        self._came_up[service.name].set()
+        self._report(service.name, "healthy")
 
     def _give_up(self, service: Service, code: int) -> None:
         if not self.failed.done():
@@ -103,7 +115,7 @@ class Supervisor:
             message = f"The {service.name} does not start ({_exit_text(code)}). The end of its log:\n{reason}"
             self.failed.set_exception(Unavailable(message))
 
-    async def _spawn(self, service: Service) -> _Running:
+    async def _spawn(self, service: Service) -> asyncio.subprocess.Process:
         path = self._log_path(service)
         if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
@@ -118,33 +130,11 @@ class Supervisor:
                 env=environment,
                 start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone, which stops them in order
             )
-        running = _Running(service, process)
-        self._running[service.name] = running
-        return running
+        self._processes[service.name] = process
+        return process
 
     def _log_path(self, service: Service) -> Path:
         return self._logs / f"{service.name}.log"
-
-    async def _until_healthy(self, wave: list[Service]) -> None:
-        waiting = asyncio.gather(*(self._healthy(service) for service in wave))
-        done, _ = await asyncio.wait(
-            {waiting, self.failed}, timeout=HEALTHY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        if waiting not in done:
-            waiting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await waiting
-        if self.failed in done:
-            self.failed.result()
-        if not done:
-            late = [service.name for service in wave if service.name not in self._ever_healthy]
-            raise Unavailable(f"Not healthy after {HEALTHY_WITHIN_S:g} s: {', '.join(late)}. See {self._logs}.")
-
-    async def _healthy(self, service: Service) -> None:
-        while not await is_healthy(service.address, service.protocol):  # noqa: ASYNC110 - another process: nothing to await
-            await asyncio.sleep(0.1)
-        self._ever_healthy.add(service.name)
-        self._report(service.name, "healthy")
 
 
 @asynccontextmanager
