@@ -14,23 +14,6 @@ pytestmark = pytest.mark.e2e
 
 DOCUMENTS = 60
 WORDS = ("amber", "basalt", "cedar", "dune", "ember", "fjord", "grove", "harbour", "islet", "jetty", "kelp", "lagoon")
-    "amber",
-    "basalt",
-    "cedar",
-    "dune",
-    "ember",
-    "fjord",
-    "grove",
-    "harbour",
-    "islet",
-    "jetty",
-    "kelp",
-    "lagoon",
-    "marsh",
-    "nettle",
-    "orchard",
-    "pebble",
-]
 
 
 def write_documents(folder: Path) -> dict[str, str]:
