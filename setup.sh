@@ -50,7 +50,11 @@ step() { # name, inputs, function, product
 }
 
 # One hash of files and folders as they are now; what git ignores does not count.
-digest() { git ls-files --cached --others --exclude-standard -- "$@" | sort | while read -r path; do git hash-object "$path"; done | git hash-object --stdin; }
+digest() {
+  git ls-files --cached --others --exclude-standard --deduplicate -- "$@" | sort |
+    while read -r path; do [ ! -f "$path" ] || echo "$path"; done |
+    git hash-object --stdin-paths | git hash-object --stdin
+}
 
 check_request() {
   command -v git >/dev/null || fail "git was not found." "Install git, then run \`make setup\` again."
