@@ -128,7 +128,8 @@ explain_pip() {
     fail "the package index lacks a pinned package for $("$PYTHON" --version) on $(uname -sm): $(grep -oE 'No matching distribution found for .*' "$1" | head -n 1)" \
       "Use Python 3.11 to 3.13 on 64-bit Linux or macOS, and an index that mirrors all of PyPI."
   fi
-  fail "pip could not install the packages; its message is above and all of it in $1." "Run \`make setup\` again when it is mended; it goes on where it stopped."
+  fail "pip could not install the packages; all that it said is in $1. Its last errors:" \
+    "$(grep -oE '[A-Za-z.]*(Error|ERROR): .*' "$1" | tail -n 3)" "Run \`make setup\` again when it is mended; it goes on where it stopped."
 }
 
 generate_stubs() {
