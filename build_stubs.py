@@ -46,11 +46,11 @@ def generate() -> bool:
 def _copy_third_party() -> None:
     """google/api and google/rpc from the googleapis-common-protos wheel, for buf and for protoc."""
     for package in ("api", "rpc"):
-        source = Path(str(importlib.resources.files(f"google.{package}")))
         target = THIRD_PARTY / "google" / package
         target.mkdir(parents=True, exist_ok=True)
-        for proto in source.glob("*.proto"):
-            shutil.copyfile(proto, target / proto.name)
+        for entry in importlib.resources.files(f"google.{package}").iterdir():
+            if entry.name.endswith(".proto"):
+                (target / entry.name).write_bytes(entry.read_bytes())
 
 
 def _compile(protos: list[Path]) -> None:

@@ -129,7 +129,7 @@ explain_pip() {
       "Use Python 3.11 to 3.13 on 64-bit Linux or macOS, and an index that mirrors all of PyPI."
   fi
   fail "pip could not install the packages; all that it said is in $1. Its last errors:" \
-    "$(grep -oE '[A-Za-z.]*(Error|ERROR): .*' "$1" | tail -n 3)" "Run \`make setup\` again when it is mended; it goes on where it stopped."
+    "$(sed -n '/Running command/,$p' "$1" | sed -E 's/^[0-9T:,-]+ *//' | grep -vE 'present-rich|^File |^raise |pip/_internal' | grep -E '[Ee]rror|failed|not found' | head -n 5)" "Run \`make setup\` again when it is mended; it goes on where it stopped."
 }
 
 generate_stubs() {
