@@ -1,0 +1,1 @@
+"""Finds: embeds text, keeps chunks in collections and searches them by meaning, by words, or by both."""

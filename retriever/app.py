@@ -1,0 +1,78 @@
+"""The retriever's wiring: settings -> embedder, store, catalog -> domain -> servicer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from mesh.server import Hosted
+from mesh.server import main as serve
+from mesh.weights import resolve
+from murphey.retriever.v1 import retriever_pb2_grpc
+from retriever.batching import EmbeddingQueue
+from retriever.catalog import Catalog, FileCatalog
+from retriever.collections import Collections
+from retriever.embedding import Embedder, Purpose
+from retriever.indexing import Indexer
+from retriever.search import Searcher
+from retriever.service import NAME, RetrieverServicer
+from retriever.settings import RetrieverSettings
+from retriever.stores.base import Store
+
+
+def main() -> None:
+    """`python -m retriever`."""
+    serve(RetrieverSettings, open_service)
+
+
+@asynccontextmanager
+async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted]]:
+    """The retriever, ready to be served; embedder and store are open inside."""
+    embedder, (store, catalog) = await asyncio.gather(asyncio.to_thread(open_embedder, settings), open_store(settings))
+    embedding = EmbeddingQueue(embedder, settings.max_waiting_texts)
+    try:
+        collections = Collections(catalog, store, embedder)
+        await collections.open()
+        searcher = Searcher(collections, embedding, store)
+        await embedding.embed(["warm"], Purpose.QUERY)
+        servicer = RetrieverServicer(collections, Indexer(collections, embedding, store), searcher, embedder)
+        add = partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer)
+        yield [Hosted(NAME, add)]
+    finally:
+        await embedding.close()
+        await store.close()
+
+
+def open_embedder(settings: RetrieverSettings) -> Embedder:
+    """OpenVINO on CPU, torch on CUDA."""
+    model = resolve(settings.embedder, settings.models)
+    if settings.device == "cuda" or (settings.device == "auto" and _has_cuda()):
+        from retriever.embedders.torch import TorchEmbedder
+
+        return TorchEmbedder(settings.embedder, model)
+    from retriever.embedders.conversion import converted
+    from retriever.embedders.openvino import OpenVinoEmbedder
+
+    folder = converted(model, settings.models / "openvino")
+    return OpenVinoEmbedder(settings.embedder, folder, settings.embed_threads)
+
+
+async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog]:
+    """The store with its catalog."""
+    from retriever.stores.edge.store import EdgeStore
+
+    state = settings.data / settings.service
+    store = await EdgeStore.open(state / "indexes", max_waiting_searches=settings.max_waiting_searches)
+    return store, FileCatalog(state / "catalog.json")
+
+
+def _has_cuda() -> bool:
+    """Asks the driver, not torch, whose import alone takes seconds and a gigabyte."""
+    from ctypes import CDLL, byref, c_int
+
+    try:
+        driver = CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(byref(count)) == 0 and count.value > 0

@@ -1,0 +1,168 @@
+"""Batches what many callers want embedded at once: queries first, long document batches in slices between them.
+
+One thread runs the embedder, which releases the GIL. While it works, what comes in waits and then goes together: a lone
+query waits for nothing, and under load batches form by themselves. A call's documents are cut into slices by length, so
+that a query waits for one slice at most. Beyond a bound, calls are refused at once.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mesh.errors import Overloaded
+from mesh.metrics import gauge, histogram
+from retriever.embedding import Embedder, Purpose, Vectors
+
+MAX_BATCH_QUERIES = 32
+SLICE_CHARACTERS = 4_000
+"""Documents in one run of the embedder: about 1,000 tokens, 40 ms on two cores, which is how long a query may wait."""
+
+_waiting = gauge("embed_waiting_texts", "Texts that wait to be embedded.", ("purpose",))
+_batch_time = histogram("embed_batch_seconds", "Time of one run of the embedder.", ("purpose",))
+
+
+@dataclass(eq=False)
+class _Call:
+    """A caller's texts and what has been done of them."""
+
+    texts: Sequence[str]
+    purpose: Purpose
+    answer: asyncio.Future[Vectors]
+    order: list[int]
+    """Rows by length, so that a slice pads little."""
+    done: int = 0
+    vectors: list[Vectors] = field(default_factory=list)
+
+
+class EmbeddingQueue:
+    """The embedder, shared by all calls."""
+
+    def __init__(self, embedder: Embedder, max_waiting_texts: int = 16_384) -> None:
+        self._embedder, self._max_waiting = embedder, max_waiting_texts
+        self._queries: deque[_Call] = deque()
+        self._documents: deque[_Call] = deque()
+        self._waiting_texts = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        self._worker: asyncio.Task[None] | None = None
+        self._work = asyncio.Event()
+
+    @property
+    def embedder(self) -> Embedder:
+        """What it runs."""
+        return self._embedder
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
+        """(n, dimensions). Overloaded when too many texts wait. A caller that leaves takes its texts with it."""
+        if not texts:
+            return np.empty((0, self._embedder.dimensions), np.float32)
+        if self._waiting_texts and self._waiting_texts + len(texts) > self._max_waiting:
+            raise Overloaded(f"{self._waiting_texts} texts wait to be embedded already. Try again in a moment.")
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._run())
+        call = _Call(texts, purpose, asyncio.get_running_loop().create_future(), _by_length(texts))
+        (self._queries if purpose is Purpose.QUERY else self._documents).append(call)
+        self._count(len(texts), purpose)
+        self._work.set()
+        try:
+            return await call.answer
+        finally:
+            self._count(-len(texts), purpose)
+
+    async def close(self) -> None:
+        """Ends after the run that goes on; calls that wait are cancelled."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        for call in (*self._queries, *self._documents):
+            call.answer.cancel()
+        await asyncio.to_thread(self._thread.shutdown)
+        self._embedder.close()
+
+    async def _run(self) -> None:
+        while True:
+            _drop_answered(self._queries)
+            _drop_answered(self._documents)
+            if self._queries:
+                await self._run_queries()
+            elif self._documents:
+                await self._run_slice(self._documents[0])
+            else:
+                self._work.clear()
+                await self._work.wait()
+
+    async def _run_queries(self) -> None:
+        """As many waiting calls as fit, each whole."""
+        batch = [self._queries.popleft()]
+        while self._queries and sum(len(c.texts) for c in batch) + len(self._queries[0].texts) <= MAX_BATCH_QUERIES:
+            batch.append(self._queries.popleft())
+        try:
+            vectors = await self._embed([text for call in batch for text in call.texts], Purpose.QUERY)
+        except Exception as error:
+            for call in batch:
+                _fail(call, error)
+            return
+        start = 0
+        for call in batch:
+            if not call.answer.done():
+                call.answer.set_result(vectors[start : start + len(call.texts)])
+            start += len(call.texts)
+
+    async def _run_slice(self, call: _Call) -> None:
+        """The next slice of the call that came first; calls of few texts take turns with long ones."""
+        rows = _next_slice(call)
+        try:
+            call.vectors.append(await self._embed([call.texts[row] for row in rows], Purpose.DOCUMENT))
+        except Exception as error:
+            _fail(call, error)
+            return
+        call.done += len(rows)
+        if call.done == len(call.texts) and not call.answer.done():
+            vectors = np.empty((len(call.texts), self._embedder.dimensions), np.float32)
+            vectors[call.order] = np.concatenate(call.vectors)
+            call.answer.set_result(vectors)
+        elif len(self._documents) > 1 and self._documents[0] is call:
+            self._documents.rotate(-1)
+
+    async def _embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
+        started = time.perf_counter()
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._embedder.embed, texts, purpose)
+        try:
+            return await asyncio.shield(work)
+        finally:
+            _batch_time.labels(purpose.value).observe(time.perf_counter() - started)
+
+    def _count(self, texts: int, purpose: Purpose) -> None:
+        self._waiting_texts += texts
+        _waiting.labels(purpose.value).inc(texts)
+
+
+def _by_length(texts: Sequence[str]) -> list[int]:
+    return sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+
+
+def _next_slice(call: _Call) -> list[int]:
+    """The next rows that make SLICE_CHARACTERS together, at least one."""
+    rows: list[int] = []
+    characters = 0
+    for row in call.order[call.done :]:
+        characters += len(call.texts[row])
+        if rows and characters > SLICE_CHARACTERS:
+            break
+        rows.append(row)
+    return rows
+
+
+def _drop_answered(calls: deque[_Call]) -> None:
+    """Takes out calls that are done or whose caller has left."""
+    for call in [call for call in calls if call.answer.done()]:
+        calls.remove(call)
+
+
+def _fail(call: _Call, error: Exception) -> None:
+    if not call.answer.done():
+        call.answer.set_exception(error)

@@ -1,0 +1,1 @@
+"""Embedding models: OpenVINO on CPU, torch on CUDA."""

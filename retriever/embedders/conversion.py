@@ -1,0 +1,120 @@
+"""Turns a sentence-transformers model into OpenVINO's form, once, in a child process.
+
+The whole pipeline is converted: transformer, pooling and normalization as the model's own modules define them. torch
+takes a gigabyte and ten seconds, so it is imported only in the child, which ends when the files are written. They are kept
+in the models folder under a name made of what they depend on: the weights, and the versions of the libraries.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from mesh.errors import FailedPrecondition
+
+_FORMAT = 1
+"""Counts up when this file makes something else of the same model."""
+_LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers")
+MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "embedder.xml", "tokenizer.json", "embedder.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the converted files do not say themselves."""
+
+    dimensions: int
+    max_tokens: int
+    query_prompt: str
+    document_prompt: str
+    weights: str
+    """SHA-256 of the converted weights, shortened."""
+
+
+def converted(model: Path | str, cache: Path) -> Path:
+    """The folder of the converted model, made first where it is not there yet.
+
+    `model` is a folder or a Hugging Face hub id. FailedPrecondition when it cannot be loaded.
+    """
+    folder = cache / _key(model)
+    if (folder / DESCRIPTION_FILE).exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as scratch:
+        made = Path(scratch) / "made"
+        _convert_in_child(model, made)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was first
+            if not (folder / DESCRIPTION_FILE).exists():
+                raise
+    return folder
+
+
+def description(folder: Path) -> Description:
+    """Of a converted model."""
+    return Description(**json.loads((folder / DESCRIPTION_FILE).read_text()))
+
+
+def _key(model: Path | str) -> str:
+    parts = [str(_FORMAT), *(f"{library}={version(library)}" for library in _LIBRARIES), str(model)]
+    if isinstance(model, Path):
+        parts += [
+            f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in sorted(model.rglob("*")) if p.is_file()
+        ]
+    name = model.name if isinstance(model, Path) else model.replace("/", "--")
+    return f"{name}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:12]}"
+
+
+def _convert_in_child(model: Path | str, target: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "retriever.embedders.conversion", str(model), str(target)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode != 0:
+        reason = next(iter(result.stderr.strip().splitlines()[-1:]), f"exit code {result.returncode}")
+        raise FailedPrecondition(f"The embedder {model} cannot be loaded as a sentence-transformers model: {reason}")
+
+
+def _convert(model: str, target: Path) -> None:
+    import openvino
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    pipeline = SentenceTransformer(model, device="cpu", backend="torch").eval()
+
+    class Traced(torch.nn.Module):
+        """Token ids and mask, both (B, T), to sentence embeddings (B, D)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.pipeline = pipeline
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            features = {"input_ids": input_ids, "attention_mask": attention_mask}
+            for module in self.pipeline:
+                features = module(features)
+            return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+
+    example = torch.ones(2, 8, dtype=torch.long)
+    with torch.no_grad():
+        graph = openvino.convert_model(Traced(), example_input={"input_ids": example, "attention_mask": example})
+    target.mkdir(parents=True)
+    openvino.save_model(graph, target / MODEL_FILE, compress_to_fp16=False)
+    pipeline.tokenizer.backend_tokenizer.save(str(target / TOKENIZER_FILE))
+    prompts = pipeline.prompts
+    made = Description(
+        dimensions=int(pipeline.get_embedding_dimension() or 0),
+        max_tokens=int(pipeline.max_seq_length or 512),
+        query_prompt=prompts.get("query") or "",
+        document_prompt=prompts.get("document") or "",
+        weights=hashlib.sha256((target / MODEL_FILE).with_suffix(".bin").read_bytes()).hexdigest()[:12],
+    )
+    (target / DESCRIPTION_FILE).write_text(json.dumps(asdict(made), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    _convert(sys.argv[1], Path(sys.argv[2]))

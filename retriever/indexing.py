@@ -1,0 +1,71 @@
+"""Writes chunks: embeds those that come without a vector, weighs their words, stores, publishes and deletes them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retriever.batching import EmbeddingQueue
+from retriever.chunks import Chunk, DocumentVersion, text_to_index
+from retriever.collections import Collections
+from retriever.embedding import Purpose, Vectors
+from retriever.sparse import SparseVector, words_of
+from retriever.stores.base import IndexedChunk, Selection, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an upsert did."""
+
+    stored: int
+    embedded: int
+    index_version: str
+
+
+class Indexer:
+    """The retriever's writing side."""
+
+    def __init__(self, collections: Collections, embedding: EmbeddingQueue, store: Store) -> None:
+        self._collections, self._embedding, self._store = collections, embedding, store
+
+    async def upsert(
+        self, collection: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float] | None], *, staged: bool
+    ) -> Stored:
+        """All or none; `vectors` holds None for a chunk that is to be embedded here."""
+        record = await self._collections.usable(collection)
+        missing = [row for row, vector in enumerate(vectors) if vector is None]
+        embedded = await self._embedding.embed([text_to_index(chunks[row]) for row in missing], Purpose.DOCUMENT)
+        dense: list[Sequence[float]] = [vector if vector is not None else () for vector in vectors]
+        for row, vector in zip(missing, embedded, strict=True):
+            dense[row] = vector  # pyright: ignore[reportArgumentType] - a row of numbers
+        sparse = await asyncio.to_thread(_weigh, chunks, record.language)
+        await self._collections.learn_fields(collection, chunks)
+        items = [IndexedChunk(*parts) for parts in zip(chunks, dense, sparse, strict=True)]
+        await self._store.upsert(record.index, items, staged=staged)
+        return Stored(len(chunks), len(missing), record.index_version)
+
+    async def publish(self, collection: str, versions: Sequence[DocumentVersion]) -> int:
+        """Makes these versions the ones that searches find; returns how many chunks of others were removed."""
+        record = await self._collections.get(collection)
+        return await self._store.publish(record.index, versions)
+
+    async def delete(self, collection: str, selection: Selection) -> int:
+        """Returns how many chunks there were."""
+        record = await self._collections.get(collection)
+        return await self._store.delete(record.index, selection)
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
+        """(n, dimensions)."""
+        return await self._embedding.embed(texts, purpose)
+
+
+def unit(vector: Sequence[float]) -> Sequence[float]:
+    """The vector at length 1, as the store keeps it."""
+    values = np.asarray(vector, np.float32)
+    return values / np.linalg.norm(values)  # pyright: ignore[reportReturnType] - a row of numbers
+
+
+def _weigh(chunks: Sequence[Chunk], language: str) -> list[SparseVector]:
+    words = words_of(language)
+    return [words.of_document(text_to_index(chunk)) for chunk in chunks]

@@ -1,0 +1,352 @@
+"""Protobuf messages to and from the domain, with the checks that a message alone allows."""
+
+import math
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh.errors import InvalidInput
+from mesh.names import collection_id, document_ids
+from murphey.retriever.v1 import filter_pb2, retriever_pb2
+from retriever.catalog import CollectionRecord
+from retriever.chunks import Chunk, DocumentVersion, MetadataValue
+from retriever.collections import NewCollection
+from retriever.filters import MAX_DEPTH, Condition, Equals, Exists, Filter, NumberRange, TimeRange
+from retriever.search import DEFAULT_LIMIT, Passage, Question
+from retriever.stores.base import Counts, Mode, OfDocuments, OfIds, Selection
+
+MAX_QUERY_CHARACTERS, MAX_CHUNK_CHARACTERS = 32_768, 65_536
+MAX_LIMIT, MAX_NEIGHBORS = 1_000, 10
+MAX_KEY_CHARACTERS = 128
+_MODES = {
+    retriever_pb2.SEARCH_MODE_DENSE: Mode.DENSE,
+    retriever_pb2.SEARCH_MODE_SPARSE: Mode.SPARSE,
+    retriever_pb2.SEARCH_MODE_HYBRID: Mode.HYBRID,
+}
+
+
+def to_question(request: retriever_pb2.SearchRequest, dimensions: int) -> Question:
+    """InvalidInput names the field."""
+    by_vector = request.WhichOneof("query") == "vector"
+    return Question(
+        collection=collection_id(request.collection),
+        text="" if by_vector else _query_text(request.text),
+        vector=to_vector(request.vector, dimensions, "vector") if by_vector else None,
+        mode=_mode(request.mode, by_vector),
+        condition=to_filter(request.filter),
+        limit=_within("limit", request.limit if request.HasField("limit") else DEFAULT_LIMIT, 1, MAX_LIMIT),
+        minimum_score=_finite("minimum_score", request.minimum_score) if request.HasField("minimum_score") else None,
+        neighbors=_within("neighbors", request.neighbors, 0, MAX_NEIGHBORS),
+    )
+
+
+def to_vector(vector: retriever_pb2.Vector, dimensions: int, field: str) -> Sequence[float]:
+    """A vector of length 1 in the same direction."""
+    values = np.asarray(vector.values, np.float32)
+    if len(values) != dimensions:
+        raise InvalidInput(f"The vector has {len(values)} numbers; the embedder has {dimensions}.", field=field)
+    length = float(np.linalg.norm(values.astype(np.float64)))
+    if not math.isfinite(length) or length == 0:
+        raise InvalidInput("The vector must hold finite numbers that are not all 0.", field=field)
+    return (values / length).astype(np.float32)  # pyright: ignore[reportReturnType] - a row of numbers
+
+
+def to_chunks(
+    messages: Iterable[retriever_pb2.Chunk], collection: str, dimensions: int
+) -> tuple[list[Chunk], list[Sequence[float] | None]]:
+    """The chunks, and the vectors of those that bring one."""
+    chunks: list[Chunk] = []
+    vectors: list[Sequence[float] | None] = []
+    for row, message in enumerate(messages):
+        field = f"chunks[{row}]"
+        chunks.append(_chunk(message, collection, field))
+        given = message.HasField("vector")
+        vectors.append(to_vector(message.vector, dimensions, f"{field}.vector") if given else None)
+    if len({chunk.id for chunk in chunks}) < len(chunks):
+        raise InvalidInput("Two chunks of the call have the same id.", field="chunks")
+    return chunks, vectors
+
+
+def to_version(message: retriever_pb2.DocumentVersion, collection: str, field: str) -> DocumentVersion:
+    """InvalidInput when the document is not of this collection."""
+    _check_document(message.document, collection, f"{field}.document")
+    if not message.version:
+        raise InvalidInput("The version is missing.", field=f"{field}.version")
+    return DocumentVersion(message.document, message.version)
+
+
+def to_selection(request: retriever_pb2.DeleteChunksRequest, collection: str) -> Selection:
+    """What to delete."""
+    match request.WhichOneof("selection"):
+        case "documents":
+            names = tuple(request.documents.documents)
+            check_count("documents.documents", len(names), 1_000)
+            for name in names:
+                _check_document(name, collection, "documents.documents")
+            return OfDocuments(names)
+        case "chunks":
+            check_count("chunks.ids", len(request.chunks.ids), 10_000)
+            return OfIds(tuple(_uuid(chunk_id, "chunks.ids") for chunk_id in request.chunks.ids))
+        case "version":
+            return to_version(request.version, collection, "version")
+        case _:
+            raise InvalidInput("Say what to delete: documents, chunks or version.", field="selection")
+
+
+def to_filter(message: filter_pb2.Filter, depth: int = 1) -> Filter:
+    """The conditions; whether the fields exist is checked where the collection is known."""
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"The filter is nested more than {MAX_DEPTH} deep.", field="filter")
+    return Filter(
+        must=tuple(_condition(part, depth) for part in message.must),
+        should=tuple(_condition(part, depth) for part in message.should),
+        must_not=tuple(_condition(part, depth) for part in message.must_not),
+    )
+
+
+def to_new_collection(message: retriever_pb2.Collection) -> NewCollection:
+    """What a collection's maker says of it."""
+    if not message.name:
+        raise InvalidInput("The collection's name is missing: write collections/ID.", field="collection.name")
+    chunking = message.chunking
+    return NewCollection(
+        id=collection_id(message.name, "collection.name"),
+        embedder=message.embedder,
+        chunk_tokens=chunking.chunk_tokens,
+        overlap_tokens=chunking.overlap_tokens if chunking.HasField("overlap_tokens") else None,
+        language=message.language,
+    )
+
+
+def collection_message(record: CollectionRecord, counts: Counts, max_tokens: int) -> retriever_pb2.Collection:
+    """A collection, for people to see."""
+    created = Timestamp()
+    created.FromDatetime(record.created)
+    return retriever_pb2.Collection(
+        name=f"collections/{record.id}",
+        embedder=record.embedder,
+        chunking=retriever_pb2.Chunking(chunk_tokens=record.chunk_tokens, overlap_tokens=record.overlap_tokens),
+        language=record.language,
+        index_version=record.index_version,
+        chunk_count=counts.live,
+        staged_chunk_count=counts.staged,
+        dimensions=record.dimensions,
+        fields=record.fields.names(),
+        create_time=created,
+        max_embedder_tokens=max_tokens,
+    )
+
+
+def passage_message(passage: Passage) -> retriever_pb2.Passage:
+    """A passage, with the cosine where there is one."""
+    return retriever_pb2.Passage(
+        chunk=_chunk_message(passage.hit.chunk),
+        score=passage.hit.score,
+        dense_score=passage.hit.dense_score,
+        before=[_chunk_message(chunk) for chunk in passage.before],
+        after=[_chunk_message(chunk) for chunk in passage.after],
+    )
+
+
+def check_count(field: str, count: int, most: int) -> None:
+    """InvalidInput unless there are 1 to `most`."""
+    if not 1 <= count <= most:
+        raise InvalidInput(f"{field} has {count} items; it must have 1 to {most:,}.", field=field)
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """InvalidInput for a text that is too long to embed."""
+    for row, text in enumerate(texts):
+        if len(text) > MAX_CHUNK_CHARACTERS:
+            raise InvalidInput(
+                f"The text has {len(text):,} characters; {MAX_CHUNK_CHARACTERS:,} is the most.", field=f"texts[{row}]"
+            )
+
+
+def _chunk(message: retriever_pb2.Chunk, collection: str, field: str) -> Chunk:
+    _check_document(message.document, collection, f"{field}.document")
+    if not message.version:
+        raise InvalidInput("The version is missing.", field=f"{field}.version")
+    if not 1 <= len(message.text) <= MAX_CHUNK_CHARACTERS:
+        raise InvalidInput(
+            f"The text has {len(message.text):,} characters; it must have 1 to {MAX_CHUNK_CHARACTERS:,}.",
+            field=f"{field}.text",
+        )
+    if message.index < 0 or message.page < 0 or not 0 <= message.span.start <= message.span.end:
+        raise InvalidInput("index, page and span must not be negative, nor the span backwards.", field=field)
+    return Chunk(
+        id=_uuid(message.id, f"{field}.id"),
+        document=message.document,
+        version=message.version,
+        index=message.index,
+        text=message.text,
+        start=message.span.start,
+        end=message.span.end,
+        page=message.page,
+        headings=tuple(message.headings),
+        display_name=message.display_name,
+        metadata=_metadata(message.metadata, f"{field}.metadata"),
+    )
+
+
+def _chunk_message(chunk: Chunk) -> retriever_pb2.Chunk:
+    return retriever_pb2.Chunk(
+        id=chunk.id,
+        document=chunk.document,
+        version=chunk.version,
+        index=chunk.index,
+        text=chunk.text,
+        span=retriever_pb2.Span(start=chunk.start, end=chunk.end),
+        page=chunk.page,
+        headings=chunk.headings,
+        display_name=chunk.display_name,
+        metadata=_struct(tuple(chunk.metadata.items())) if chunk.metadata else None,
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _struct(items: tuple[tuple[str, MetadataValue], ...]) -> Struct:
+    """Cached: building a Struct is slow, and the chunks of a document share theirs."""
+    struct = Struct()
+    struct.update({key: list(value) if isinstance(value, tuple) else value for key, value in items})
+    return struct
+
+
+def _metadata(struct: Struct, field: str) -> Mapping[str, MetadataValue]:
+    metadata: dict[str, MetadataValue] = {}
+    for key, value in struct.fields.items():
+        if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable() or set(key) & {'"', "\\", "[", "]"}:
+            raise InvalidInput(
+                f"The metadata key {key[:100]!r} must have 1 to {MAX_KEY_CHARACTERS} printable characters, none of "
+                'them ", \\, [ or ].',
+                field=field,
+            )
+        if value.WhichOneof("kind") != "null_value":
+            metadata[key] = _metadata_value(value, f"{field}.{key}")
+    return metadata
+
+
+def _metadata_value(value: Value, field: str) -> MetadataValue:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            return _finite(field, value.number_value)
+        case "bool_value":
+            return value.bool_value
+        case "list_value" if all(item.WhichOneof("kind") == "string_value" for item in value.list_value.values):
+            return tuple(item.string_value for item in value.list_value.values)
+        case _:
+            raise InvalidInput("Metadata holds strings, numbers, booleans and lists of strings only.", field=field)
+
+
+def _condition(message: filter_pb2.Condition, depth: int) -> Condition:
+    match message.WhichOneof("kind"):
+        case "filter":
+            return to_filter(message.filter, depth + 1)
+        case "field":
+            return _field_condition(message.field)
+        case _:
+            raise InvalidInput("A condition is empty: give it a field or a filter.", field="filter")
+
+
+def _field_condition(message: filter_pb2.FieldCondition) -> Condition:
+    match message.WhichOneof("test"):
+        case "match":
+            return Equals(message.field, (_match_value(message.match, message.field),))
+        case "any_of":
+            values = tuple(_match_value(value, message.field) for value in message.any_of.values)
+            check_count("filter.any_of", len(values), 1_000)
+            return Equals(message.field, values)
+        case "range":
+            bounds = {
+                name: getattr(message.range, name)
+                for name in ("gt", "gte", "lt", "lte")
+                if message.range.HasField(name)
+            }
+            return NumberRange(message.field, **bounds)
+        case "time_range":
+            return _time_range(message)
+        case "exists":
+            return Exists(message.field, message.exists)
+        case _:
+            raise InvalidInput(f"The condition on {message.field[:100]!r} has no test.", field="filter")
+
+
+def _time_range(message: filter_pb2.FieldCondition) -> TimeRange:
+    bounds = message.time_range
+    start = bounds.from_ if hasattr(bounds, "from_") else getattr(bounds, "from")
+    has_start, has_before = bounds.HasField("from"), bounds.HasField("before")
+    if not has_start and not has_before:
+        raise InvalidInput(f"The time range of {message.field[:100]!r} needs a bound.", field="filter")
+    try:
+        return TimeRange(
+            message.field,
+            start=start.ToJsonString() if has_start else None,
+            before=bounds.before.ToJsonString() if has_before else None,
+        )
+    except ValueError as error:
+        raise InvalidInput(f"The time range of {message.field[:100]!r} is out of range.", field="filter") from error
+
+
+def _match_value(value: Value, field: str) -> str | float | bool:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value" if value.number_value.is_integer():
+            return value.number_value
+        case "bool_value":
+            return value.bool_value
+        case _:
+            raise InvalidInput(
+                f"{field[:100]!r} can equal a string, a whole number or a boolean; use a range for other numbers.",
+                field="filter",
+            )
+
+
+def _query_text(text: str) -> str:
+    if not text.strip():
+        raise InvalidInput("The question is empty.", field="text")
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise InvalidInput(
+            f"The question has {len(text):,} characters; {MAX_QUERY_CHARACTERS:,} is the most.", field="text"
+        )
+    return text
+
+
+def _mode(mode: int, by_vector: bool) -> Mode:
+    if mode == retriever_pb2.SEARCH_MODE_UNSPECIFIED:
+        return Mode.DENSE if by_vector else Mode.HYBRID
+    if mode not in _MODES:
+        raise InvalidInput(f"There is no search mode {mode}.", field="mode")
+    if by_vector and _MODES[mode] is not Mode.DENSE:
+        raise InvalidInput("A vector can be searched in dense mode only; give the text instead.", field="mode")
+    return _MODES[mode]
+
+
+def _within(field: str, value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise InvalidInput(f"{field} is {value}; it must be {least} to {most:,}.", field=field)
+    return value
+
+
+def _finite(field: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise InvalidInput(f"{field} is {value}; it must be a finite number.", field=field)
+    return value
+
+
+def _uuid(text: str, field: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError as error:
+        raise InvalidInput(f"{text[:100]!r} is not a UUID.", field=field) from error
+
+
+def _check_document(name: str, collection: str, field: str) -> None:
+    if document_ids(name, field)[0] != collection:
+        raise InvalidInput(f"The document {name[:200]!r} is not of the collection {collection!r}.", field=field)

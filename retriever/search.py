@@ -1,0 +1,106 @@
+"""Finds passages: embeds the question, asks the store, and brings each hit's neighbours along."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from retriever import filters
+from retriever.batching import EmbeddingQueue
+from retriever.catalog import CollectionRecord
+from retriever.chunks import Chunk, DocumentVersion
+from retriever.collections import Collections
+from retriever.embedding import Purpose
+from retriever.filters import Filter
+from retriever.sparse import SparseVector, words_of
+from retriever.stores.base import Hit, Mode, Store, StoreQuery, Window
+
+DEFAULT_LIMIT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to look for: a text, or a vector for dense search."""
+
+    collection: str
+    text: str = ""
+    vector: Sequence[float] | None = None
+    mode: Mode = Mode.HYBRID
+    condition: Filter = Filter()
+    limit: int = DEFAULT_LIMIT
+    minimum_score: float | None = None
+    neighbors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A hit with the chunks around it, in the document's order."""
+
+    hit: Hit
+    before: tuple[Chunk, ...] = ()
+    after: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The passages, the best first, and what it took."""
+
+    passages: list[Passage]
+    index_version: str
+    embed_s: float
+    store_s: float
+
+
+class Searcher:
+    """The retriever's reading side."""
+
+    def __init__(self, collections: Collections, embedding: EmbeddingQueue, store: Store) -> None:
+        self._collections, self._embedding, self._store = collections, embedding, store
+
+    async def search(self, question: Question) -> Found:
+        """What fits best; empty when nothing fits."""
+        record = await self._collections.usable(question.collection)
+        filters.check(question.condition, record.fields)
+        started = time.perf_counter()
+        query = await self._in_vectors(question, record)
+        embedded = time.perf_counter()
+        hits = await self._store.search(record.index, query) if query else []
+        if question.minimum_score is not None:
+            hits = [hit for hit in hits if hit.score >= question.minimum_score]
+        passages = await self._with_neighbors(record.index, hits, question.neighbors)
+        return Found(passages, record.index_version, embedded - started, time.perf_counter() - embedded)
+
+    async def _in_vectors(self, question: Question, record: CollectionRecord) -> StoreQuery | None:
+        """None when the question has no words to look for."""
+        dense, sparse = question.vector, None
+        if question.mode is not Mode.DENSE:
+            sparse = _words(question.text, record.language)
+            if sparse is None and question.mode is Mode.SPARSE:
+                return None
+        if question.mode is not Mode.SPARSE and dense is None:
+            dense = (await self._embedding.embed([question.text], Purpose.QUERY))[0]
+        return StoreQuery(question.mode, question.limit, dense, sparse, question.condition)  # pyright: ignore[reportArgumentType] - a row of numbers
+
+    async def _with_neighbors(self, index: str, hits: Sequence[Hit], reach: int) -> list[Passage]:
+        if not reach:
+            return [Passage(hit) for hit in hits]
+        windows = [_window(hit.chunk, reach) for hit in hits]
+        around = await self._store.neighbors(index, windows)
+        return [_passage(hit, around[window]) for hit, window in zip(hits, windows, strict=True)]
+
+
+def _words(text: str, language: str) -> SparseVector | None:
+    words = words_of(language).of_query(text)
+    return words if words.indices else None
+
+
+def _window(chunk: Chunk, reach: int) -> Window:
+    version = DocumentVersion(chunk.document, chunk.version)
+    return Window(version, max(0, chunk.index - reach), chunk.index + reach)
+
+
+def _passage(hit: Hit, around: Sequence[Chunk]) -> Passage:
+    return Passage(
+        hit,
+        before=tuple(chunk for chunk in around if chunk.index < hit.chunk.index),
+        after=tuple(chunk for chunk in around if chunk.index > hit.chunk.index),
+    )

@@ -1,0 +1,112 @@
+"""The servicer: checks, converts, calls the domain, converts back."""
+
+import asyncio
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+
+from mesh import paging
+from mesh.errors import InvalidInput
+from mesh.names import collection_id
+from murphey.retriever.v1 import retriever_pb2 as pb
+from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceServicer
+from retriever import messages
+from retriever.catalog import CollectionRecord
+from retriever.collections import Collections
+from retriever.embedding import Embedder, Purpose
+from retriever.indexing import Indexer
+from retriever.search import Searcher
+
+NAME = "murphey.retriever.v1.RetrieverService"
+MAX_CHUNKS, MAX_TEXTS, MAX_DOCUMENTS = 2_048, 2_048, 1_000
+_PURPOSES = {
+    pb.EMBED_PURPOSE_UNSPECIFIED: Purpose.DOCUMENT,
+    pb.EMBED_PURPOSE_DOCUMENT: Purpose.DOCUMENT,
+    pb.EMBED_PURPOSE_QUERY: Purpose.QUERY,
+}
+Context = grpc.aio.ServicerContext
+
+
+class RetrieverServicer(RetrieverServiceServicer):
+    """murphey.retriever.v1.RetrieverService."""
+
+    def __init__(self, collections: Collections, indexer: Indexer, searcher: Searcher, embedder: Embedder) -> None:
+        self._collections, self._indexer, self._searcher, self._embedder = collections, indexer, searcher, embedder
+
+    async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
+        found = await self._searcher.search(messages.to_question(request, self._embedder.dimensions))
+        return pb.SearchResponse(
+            passages=[messages.passage_message(passage) for passage in found.passages],
+            index_version=found.index_version,
+            embed_time=_duration(found.embed_s),
+            store_time=_duration(found.store_s),
+        )
+
+    async def UpsertChunks(self, request: pb.UpsertChunksRequest, context: Context) -> pb.UpsertChunksResponse:
+        collection = collection_id(request.collection)
+        messages.check_count("chunks", len(request.chunks), MAX_CHUNKS)
+        chunks, vectors = messages.to_chunks(request.chunks, collection, self._embedder.dimensions)
+        done = await self._indexer.upsert(collection, chunks, vectors, staged=request.staged)
+        return pb.UpsertChunksResponse(stored=done.stored, embedded=done.embedded, index_version=done.index_version)
+
+    async def PublishDocuments(
+        self, request: pb.PublishDocumentsRequest, context: Context
+    ) -> pb.PublishDocumentsResponse:
+        collection = collection_id(request.collection)
+        messages.check_count("documents", len(request.documents), MAX_DOCUMENTS)
+        versions = [
+            messages.to_version(message, collection, f"documents[{row}]")
+            for row, message in enumerate(request.documents)
+        ]
+        if len({version.document for version in versions}) < len(versions):
+            raise InvalidInput("A document is named twice: only one of its versions can be live.", field="documents")
+        return pb.PublishDocumentsResponse(removed=await self._indexer.publish(collection, versions))
+
+    async def DeleteChunks(self, request: pb.DeleteChunksRequest, context: Context) -> pb.DeleteChunksResponse:
+        collection = collection_id(request.collection)
+        selection = messages.to_selection(request, collection)
+        return pb.DeleteChunksResponse(deleted=await self._indexer.delete(collection, selection))
+
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        messages.check_count("texts", len(request.texts), MAX_TEXTS)
+        messages.check_texts(request.texts)
+        if request.purpose not in _PURPOSES:
+            raise InvalidInput(f"There is no purpose {request.purpose}.", field="purpose")
+        vectors = await self._indexer.embed(list(request.texts), _PURPOSES[request.purpose])
+        embedder = f"{self._embedder.name}@{self._embedder.version}"
+        return pb.EmbedResponse(vectors=[pb.Vector(values=row) for row in vectors.tolist()], embedder=embedder)
+
+    async def CreateCollection(
+        self, request: pb.CreateCollectionRequest, context: Context
+    ) -> pb.CreateCollectionResponse:
+        record = await self._collections.create(messages.to_new_collection(request.collection))
+        return pb.CreateCollectionResponse(collection=await self._shown(record))
+
+    async def GetCollection(self, request: pb.GetCollectionRequest, context: Context) -> pb.GetCollectionResponse:
+        record = await self._collections.get(collection_id(request.name, "name"))
+        return pb.GetCollectionResponse(collection=await self._shown(record))
+
+    async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:
+        size = paging.page_size(request.page_size)
+        records = await self._collections.list(paging.decode_token(request.page_token), size + 1)
+        page, more = records[:size], len(records) > size
+        return pb.ListCollectionsResponse(
+            collections=await asyncio.gather(*map(self._shown, page)),
+            next_page_token=paging.encode_token(page[-1].id) if more else "",
+        )
+
+    async def DeleteCollection(
+        self, request: pb.DeleteCollectionRequest, context: Context
+    ) -> pb.DeleteCollectionResponse:
+        if not request.name:
+            raise InvalidInput("The collection's name is missing: write collections/ID.", field="name")
+        await self._collections.delete(collection_id(request.name, "name"))
+        return pb.DeleteCollectionResponse()
+
+    async def _shown(self, record: CollectionRecord) -> pb.Collection:
+        counts = await self._collections.counts(record)
+        return messages.collection_message(record, counts, self._embedder.max_tokens)
+
+
+def _duration(seconds: float) -> Duration:
+    return Duration(nanos=int(seconds * 1e9) % 10**9, seconds=int(seconds))

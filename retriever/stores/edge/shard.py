@@ -1,0 +1,162 @@
+"""One index in Qdrant's embedded engine: its folder, its shard, and what can be done to it. Blocks; one thread at a time.
+
+The folder holds `current`, which names the sub-folder of the shard in use, and while a publish is being applied
+`publishing`, so that a crash in the middle of its two steps is made good when the index is opened again.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as q
+
+from retriever.chunks import DocumentVersion
+from retriever.filters import Kind
+from retriever.stores import conditions
+from retriever.stores.base import Counts, IndexedChunk, Mode, Selection, StoreQuery, Window
+from retriever.stores.conditions import Dialect
+from retriever.stores.fusion import DENSE_WEIGHT, RANK_CONSTANT, SPARSE_WEIGHT, candidates
+from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, LIVE, SPARSE, column, to_payload
+
+Payload = dict[str, Any]
+FoundPoint = tuple[str, float, list[float] | None, Payload]
+"""Id, score, dense vector where it was asked for, payload."""
+
+EDGE = Dialect(
+    filter=lambda must=None, should=None, must_not=None: q.Filter(
+        must=must or None, should=should or None, must_not=must_not or None
+    ),
+    value=lambda path, value: q.FieldCondition(path, match=q.MatchValue(value)),
+    any_of=lambda path, values: q.FieldCondition(path, match=q.MatchAny(values)),
+    numbers=lambda path, **bounds: q.FieldCondition(path, range=q.RangeFloat(**bounds)),
+    times=lambda path, **bounds: q.FieldCondition(path, range=q.RangeDateTime(**bounds)),
+    is_empty=q.IsEmptyCondition,
+    has_id=lambda ids: q.HasIdCondition(set(ids)),
+)
+_INDEX_TYPES = {
+    "keyword": q.PayloadSchemaType.Keyword,
+    "float": q.PayloadSchemaType.Float,
+    "integer": q.PayloadSchemaType.Integer,
+    "datetime": q.PayloadSchemaType.Datetime,
+}
+_SCROLL_POINTS = 1_000
+
+
+class Shard:
+    """An open shard."""
+
+    def __init__(self, shard: q.EdgeShard) -> None:
+        self._shard = shard
+
+    @classmethod
+    def create(cls, folder: Path, dimensions: int) -> "Shard":
+        """A new one in a folder that is not there yet."""
+        folder.mkdir(parents=True)
+        config = q.EdgeConfig(
+            vectors={DENSE: q.EdgeVectorParams(size=dimensions, distance=q.Distance.Cosine)},
+            sparse_vectors={SPARSE: q.EdgeSparseVectorParams(modifier=q.Modifier.Idf)},
+        )
+        made = cls(q.EdgeShard.create(str(folder), config))
+        for path, kind in FIXED_INDEXES.items():
+            made.apply(q.UpdateOperation.create_field_index(path, _INDEX_TYPES[kind]))
+        made.flush()
+        return made
+
+    @classmethod
+    def load(cls, folder: Path) -> "Shard":
+        """One that is there; what its log holds is applied."""
+        return cls(q.EdgeShard.load(str(folder)))
+
+    def apply(self, operation: q.UpdateOperation) -> None:
+        """Durable against the end of this process when it returns."""
+        self._shard.update(operation)
+
+    def search(self, queries: Sequence[StoreQuery]) -> list[list[FoundPoint]]:
+        """The answers to a batch, in order."""
+        found = self._shard.query_batch(q.QueryBatchRequest([_request(query) for query in queries]))
+        return [
+            [(str(p.id), p.score, p.vector[DENSE] if p.vector else None, p.payload) for p in points]  # pyright: ignore
+            for points in found
+        ]
+
+    def windows(self, windows: Sequence[Window]) -> list[tuple[str, Payload]]:
+        """The chunks in any of the windows."""
+        condition, offset = conditions.in_windows(windows, EDGE), None
+        found: list[tuple[str, Payload]] = []
+        while True:
+            request = q.ScrollRequest(offset=offset, limit=_SCROLL_POINTS, filter=condition, with_payload=True)
+            records, offset = self._shard.scroll(request)
+            found.extend((str(record.id), record.payload) for record in records)  # pyright: ignore
+            if offset is None:
+                return found
+
+    def count(self, condition: q.Filter | None = None) -> int:
+        """Exact."""
+        return self._shard.count(q.CountRequest(filter=condition))
+
+    def counts(self) -> Counts:
+        """Published and staged chunks."""
+        live = self.count(EDGE.filter(must=[EDGE.value(LIVE, 1)]))
+        return Counts(live=live, staged=self.count() - live)
+
+    def unindexed(self) -> int:
+        """Points whose dense vectors are searched one by one."""
+        info = self._shard.info()
+        return max(0, info.points_count - info.indexed_vectors_count)
+
+    def flush(self) -> None:
+        """Writes segments down and shortens the log."""
+        self._shard.flush()
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self._shard.close()
+
+
+def upsert_operation(chunks: Sequence[IndexedChunk], *, staged: bool) -> q.UpdateOperation:
+    """One operation, so that a crash leaves all of it or nothing."""
+    points = [
+        q.Point(
+            item.chunk.id,
+            {DENSE: [float(x) for x in item.dense], SPARSE: q.SparseVector(item.sparse.indices, item.sparse.values)},
+            to_payload(item.chunk, staged=staged),
+        )
+        for item in chunks
+    ]
+    return q.UpdateOperation.upsert_points(points)
+
+
+def publish_operations(versions: Sequence[DocumentVersion]) -> list[q.UpdateOperation]:
+    """Show these versions, then remove the others."""
+    return [
+        q.UpdateOperation.set_payload_by_filter(conditions.of_versions(versions, EDGE), {LIVE: 1}),
+        q.UpdateOperation.delete_points_by_filter(conditions.of_other_versions(list(versions), EDGE)),
+    ]
+
+
+def delete_operation(selection: Selection) -> q.UpdateOperation:
+    """Remove what is selected."""
+    return q.UpdateOperation.delete_points_by_filter(conditions.selected(selection, EDGE))
+
+
+def field_operations(fields: Sequence[tuple[str, Kind]]) -> list[q.UpdateOperation]:
+    """Index these metadata keys."""
+    return [
+        q.UpdateOperation.create_field_index(column(key, kind), _INDEX_TYPES[COLUMN_INDEXES[kind]])
+        for key, kind in fields
+    ]
+
+
+def _request(query: StoreQuery) -> q.QueryRequest:
+    condition = conditions.searchable(query.condition, EDGE)
+    dense = q.Query.Nearest([float(x) for x in query.dense], using=DENSE) if query.dense is not None else None
+    words = query.sparse and q.SparseVector(query.sparse.indices, query.sparse.values)
+    sparse = q.Query.Nearest(words, using=SPARSE) if words else None
+    with_vector = [DENSE] if query.mode is Mode.HYBRID else False
+    if query.mode is not Mode.HYBRID:
+        one = dense if query.mode is Mode.DENSE else sparse
+        return q.QueryRequest(query.limit, query=one, filter=condition, with_vector=with_vector, with_payload=True)
+    depth = candidates(query.limit)
+    prefetches = [q.Prefetch(depth, query=part, filter=condition) for part in (dense, sparse) if part is not None]
+    fusion = q.Fusion.Rrf(RANK_CONSTANT, weights=[DENSE_WEIGHT, SPARSE_WEIGHT][: len(prefetches)])
+    return q.QueryRequest(query.limit, prefetches=prefetches, query=fusion, with_vector=with_vector, with_payload=True)

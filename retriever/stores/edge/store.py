@@ -1,0 +1,85 @@
+"""The embedded store, as the retriever sees it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from retriever.chunks import Chunk, DocumentVersion
+from retriever.filters import Kind
+from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, Selection, StoreQuery, Window
+from retriever.stores.edge.process import EngineProcess
+from retriever.stores.edge.shard import FoundPoint
+from retriever.stores.payload import to_chunk
+
+
+class EdgeStore:
+    """Indexes in a folder of this machine. One process at a time: the engine's log is locked."""
+
+    def __init__(self, engine: EngineProcess) -> None:
+        self._engine = engine
+
+    @classmethod
+    async def open(cls, root: Path, *, max_waiting_searches: int = 1_024) -> "EdgeStore":
+        """Starts the engine's process."""
+        engine = EngineProcess(root, max_waiting_searches)
+        await engine.start()
+        return cls(engine)
+
+    @property
+    def engine(self) -> EngineProcess:
+        """The process that does the work."""
+        return self._engine
+
+    async def create_index(self, index: str, dimensions: int) -> None:
+        await self._engine.call("", "create", index, dimensions)
+
+    async def drop_index(self, index: str) -> None:
+        await self._engine.call("", "drop", index)
+
+    async def add_fields(self, index: str, fields: Sequence[tuple[str, Kind]]) -> None:
+        await self._engine.call(index, "add_fields", list(fields))
+
+    async def upsert(self, index: str, chunks: Sequence[IndexedChunk], *, staged: bool) -> None:
+        await self._engine.call(index, "upsert", list(chunks), staged)
+
+    async def publish(self, index: str, versions: Sequence[DocumentVersion]) -> int:
+        return await self._engine.call(index, "publish", list(versions))
+
+    async def delete(self, index: str, selection: Selection) -> int:
+        return await self._engine.call(index, "delete", selection)
+
+    async def search(self, index: str, query: StoreQuery) -> list[Hit]:
+        found: list[FoundPoint] = await self._engine.search(index, query)
+        return [_hit(point, query) for point in found]
+
+    async def neighbors(self, index: str, windows: Sequence[Window]) -> Mapping[Window, list[Chunk]]:
+        if not windows:
+            return {}
+        found = await self._engine.call(index, "windows", list(windows))
+        return arrange(windows, [to_chunk(point_id, payload) for point_id, payload in found])
+
+    async def count(self, index: str) -> Counts:
+        return await self._engine.call(index, "count")
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+
+def arrange(windows: Sequence[Window], chunks: Sequence[Chunk]) -> dict[Window, list[Chunk]]:
+    """Each window's chunks, by their index."""
+    by_version: dict[DocumentVersion, list[Chunk]] = {}
+    for chunk in sorted(chunks, key=lambda chunk: chunk.index):
+        by_version.setdefault(DocumentVersion(chunk.document, chunk.version), []).append(chunk)
+    return {
+        window: [c for c in by_version.get(window.version, []) if window.first <= c.index <= window.last]
+        for window in windows
+    }
+
+
+def _hit(point: FoundPoint, query: StoreQuery) -> Hit:
+    point_id, score, vector, payload = point
+    dense_score = score if query.mode is Mode.DENSE else None
+    if vector is not None and query.dense is not None:
+        dense_score = float(np.dot(np.asarray(vector, np.float32), np.asarray(query.dense, np.float32)))
+    return Hit(to_chunk(point_id, payload), score, dense_score)
