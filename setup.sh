@@ -15,7 +15,7 @@ TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 STAMPS=$VENV/.murphey-setup
 CHAT_MODEL=smollm2-135m-instruct
 EMBED_MODEL=all-minilm-l6-v2
-NEEDED_MB=9000 # an environment with CUDA's libraries is 6.5 GB, and pip unpacks beside what it downloads
+NEEDED_MB=10000 # an environment with CUDA's libraries is 6.7 GB, and pip unpacks beside what it downloads
 NEEDED_CPU_MB=4500
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
