@@ -1,0 +1,1 @@
+"""Answers questions over documents: retrieve, prompt, generate, cite, and check every citation."""

@@ -1,0 +1,5 @@
+"""`python -m orchestrator` runs the service."""
+
+from orchestrator.app import main
+
+main()

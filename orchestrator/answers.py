@@ -1,0 +1,180 @@
+"""Answers a question: retrieve, pack, prompt, generate, cite. A stream of events; nothing here knows gRPC or a database."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from mesh import logs, metrics
+from mesh.errors import NotFound, Overloaded, Unavailable
+from orchestrator.attribution import Evidence, Thresholds
+from orchestrator.citations import Citer
+from orchestrator.conversations import Conversations, StoredTurn, search_text
+from orchestrator.course import Course
+from orchestrator.events import Event, Finish, Generated, Outcome, SourcesFound, Started
+from orchestrator.ports import Documents, Generator, Model, Retriever
+from orchestrator.prompting import Frame, Prompter
+from orchestrator.prompts import Turn
+from orchestrator.questions import Question, check
+from orchestrator.relevance import is_relevant
+from orchestrator.sources import SearchResult
+from orchestrator.verification import Verifier
+
+log = logs.get(__name__)
+_ANSWERS = metrics.counter("answers", "Answers that came to their end, by outcome.", ("outcome",))
+_DROPPED = metrics.counter("dropped_markers", "Markers of models that pointed to no source.")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an answer may take, and when its sources count as relevant."""
+
+    passage_limit: int = 8
+    neighbors: int = 0
+    max_answers: int = 64
+    max_history_turns: int = 10
+    minimum_relevance: float = 0.57
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+class Answerer:
+    """Answers questions over the services behind it."""
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        generator: Generator,
+        documents: Documents,
+        conversations: Conversations,
+        prompter: Prompter,
+        limits: Limits,
+    ) -> None:
+        self._retriever, self._generator, self._documents = retriever, generator, documents
+        self._conversations, self._prompter, self._limits = conversations, prompter, limits
+        self._running = 0
+
+    async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
+        """The events of the answer. The first one comes when the search has succeeded, so that an unknown collection or a
+        dead retriever is an error before any event. Closing the generator stops the model."""
+        check(question)
+        with self._admitted():
+            course = Course(question)
+            history = await self._history(question)
+            model = await self._generator.model(question.model)
+            wanted = search_text(question.text, [turn.question for turn in history])
+            found, frame = await self._retrieve(course, model, wanted, history)
+            yield Started(course.answer_id)
+            relevant = is_relevant(wanted, found.passages, self._limits.minimum_relevance)
+            events = self._generate(course, frame, found) if relevant else self._decline(course, frame)
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+            yield await self._finish(course)
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if self._running >= self._limits.max_answers:
+            raise Overloaded(f"{self._running} answers are under way, which is the most. Try again in a moment.")
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+
+    async def _history(self, question: Question) -> list[Turn]:
+        if not question.conversation:
+            return []
+        turns = await self._conversations.latest_turns(question.conversation, self._limits.max_history_turns)
+        return [Turn(turn.question, turn.answer) for turn in turns]
+
+    async def _retrieve(
+        self, course: Course, model: Model, wanted: str, history: Sequence[Turn]
+    ) -> tuple[SearchResult, Frame]:
+        """Searches, and counts the prompt's frame meanwhile."""
+        question = course.question
+        counting = asyncio.create_task(self._prompter.frame(model, question.text, history, question.sampling))
+        try:
+            found = await self._retriever.search(
+                wanted,
+                collection=question.collection,
+                search_filter=question.search_filter,
+                limit=question.passage_limit or self._limits.passage_limit,
+                neighbors=self._limits.neighbors,
+            )
+            course.retrieved_s = course.elapsed_s()
+            frame = await counting
+        finally:
+            counting.cancel()
+            await asyncio.wait([counting])
+        course.index, course.prompt = found.index_version, frame.template.version
+        return found, frame
+
+    async def _decline(self, course: Course, frame: Frame) -> AsyncGenerator[Event, None]:
+        yield SourcesFound(())
+        course.outcome = Outcome.DECLINED
+        yield course.delta(frame.template.declined)
+
+    async def _generate(self, course: Course, frame: Frame, found: SearchResult) -> AsyncGenerator[Event, None]:
+        sources = await self._prompter.pack(frame, found.passages)
+        yield SourcesFound(sources)
+        evidence = Evidence(sources, course.question.text, self._retriever.embed, self._limits.thresholds)
+        async with Citer(sources, evidence, Verifier(self._documents)) as citer:
+            course.prompted_s = course.elapsed_s()
+            stream = self._generator.stream(frame.model.name, frame.chat(sources), frame.sampling)
+            async with aclosing(stream):
+                async for piece in stream:
+                    if isinstance(piece, Generated):
+                        course.generated = piece
+                        continue
+                    yield course.delta(piece)
+                    citer.feed(piece)
+                    for citation in course.cited(citer.ready()):
+                        yield citation
+            for citation in course.cited(await citer.rest()):
+                yield citation
+            for event in await self._close(course, frame, citer, evidence):
+                yield event
+
+    async def _close(self, course: Course, frame: Frame, citer: Citer, evidence: Evidence) -> list[Event]:
+        """Where nothing that the model said is supported: it knew nothing, or the closest words of the sources follow."""
+        course.dropped_markers = citer.dropped_markers
+        _DROPPED.inc(citer.dropped_markers)
+        if course.generated is None:
+            raise Unavailable("The generator's stream broke off. Ask again.")
+        if course.citations:
+            return []
+        if citer.admissions:
+            course.outcome = Outcome.DECLINED
+            return []
+        lead = "\n\n" if course.length else ""
+        quoted = await citer.quote(evidence, frame.template.unsupported, course.length + len(lead))
+        return [course.delta(lead + quoted[0]), *course.cited([quoted[1]])] if quoted else []
+
+    async def _finish(self, course: Course) -> Finish:
+        conversation = await self._remember(course)
+        _ANSWERS.labels(course.outcome.value).inc()
+        log.info(
+            "question_answered",
+            answer=course.answer_id,
+            outcome=course.outcome.value,
+            citations=len(course.citations),
+            first_token_ms=round(course.first_token_s * 1000),
+            total_ms=round(course.elapsed_s() * 1000),
+        )
+        return course.finish(conversation)
+
+    async def _remember(self, course: Course) -> str:
+        """Adds the answer to its conversation; gives the conversation's id, or nothing when it is gone meanwhile."""
+        question = course.question
+        if not question.conversation:
+            return ""
+        turn = StoredTurn(
+            course.answer_id, question.text, course.text, tuple(course.citations), course.versions, datetime.now(UTC)
+        )
+        try:
+            await self._conversations.append(question.conversation, turn)
+        except NotFound:
+            log.warning("conversation_deleted_meanwhile", answer=course.answer_id)
+            return ""
+        return question.conversation

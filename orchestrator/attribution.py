@@ -1,0 +1,136 @@
+"""Finds the words of the sources that support a sentence of the answer.
+
+Shared words decide where they are clear; only in doubt are the closest sentences compared by embedding, so that most
+sentences cost microseconds and none costs more than one small call.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from orchestrator.sentences import split_sentences
+from orchestrator.sources import Source, Span
+from orchestrator.words import coverage, rarity, stems
+
+Embed = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_QUESTION_WEIGHT = 0.3
+_SECOND_SENTENCE_GAIN = 0.2
+_COMPARED_SENTENCES = 5
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a sentence counts as supported.
+
+    `certain`: the share of its words in the quote that is enough. `possible`: the share below which nothing is compared.
+    `cosine`: between the two, the cosine that is enough.
+    """
+
+    certain: float = 0.6
+    possible: float = 0.3
+    cosine: float = 0.6
+
+
+@dataclass(frozen=True)
+class Support:
+    """Words of a source: where they stand in the document, and how well they fit, 0 to 1."""
+
+    source: Source
+    span: Span
+    quote: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One or two sentences of a source. `span` counts from the source's start."""
+
+    source: Source
+    span: Span
+    words: frozenset[str]
+
+    @property
+    def quote(self) -> str:
+        return self.source.text[self.span.start : self.span.end]
+
+    def support(self, similarity: float) -> Support:
+        offset = self.source.span.start
+        span = Span(offset + self.span.start, offset + self.span.end)
+        return Support(self.source, span, self.quote, min(1.0, max(0.0, similarity)))
+
+
+class Evidence:
+    """The sentences of an answer's sources, ready to be compared with the sentences of the answer."""
+
+    def __init__(self, sources: Sequence[Source], question: str, embed: Embed, thresholds: Thresholds) -> None:
+        self._embed, self._thresholds = embed, thresholds
+        self._asked = stems(question)
+        self._candidates = [candidate for source in sources for candidate in _sentences(source)]
+        self._weights = rarity(candidate.words for candidate in self._candidates)
+
+    def best_in(self, source: Source, statement: str) -> Support | None:
+        """What in one source fits a statement best, however little that is; None for a source without words."""
+        wanted = stems(statement)
+        ranked = self._ranked(wanted, [c for c in self._candidates if c.source is source])
+        return self._extended(ranked[0], wanted) if ranked else None
+
+    def best_for_question(self) -> Support | None:
+        """What in all sources fits the question best."""
+        ranked = self._ranked(self._asked, self._candidates)
+        return ranked[0].support(self._share(self._asked, ranked[0])) if ranked else None
+
+    async def attribute(self, statement: str) -> Support | None:
+        """The words that support a statement for which the model named no source; None when none do.
+
+        A statement with a number is only supported by words that hold the same number.
+        """
+        wanted, numbers = stems(statement), set(_NUMBER.findall(statement))
+        if not wanted:
+            return None
+        ranked = self._ranked(wanted, [c for c in self._candidates if numbers <= set(_NUMBER.findall(c.quote))])
+        share = self._share(wanted, ranked[0]) if ranked else 0.0
+        if share >= self._thresholds.certain:
+            return self._extended(ranked[0], wanted)
+        if share < self._thresholds.possible:
+            return None
+        return await self._closest(statement, ranked[:_COMPARED_SENTENCES])
+
+    def _ranked(self, wanted: frozenset[str], among: Sequence[_Candidate]) -> list[_Candidate]:
+        """Sentences by the share of the wanted words; among equals the ones that speak of the question."""
+
+        def fitness(candidate: _Candidate) -> float:
+            return self._share(wanted, candidate) + _QUESTION_WEIGHT * self._share(self._asked, candidate)
+
+        return sorted(among, key=fitness, reverse=True)
+
+    def _share(self, wanted: frozenset[str], candidate: _Candidate) -> float:
+        return coverage(wanted, candidate.words, self._weights)
+
+    def _extended(self, found: _Candidate, wanted: frozenset[str]) -> Support:
+        """The sentence, with the one before or after it where the statement speaks of both."""
+        share = self._share(wanted, found)
+        best, enough = found, share + _SECOND_SENTENCE_GAIN
+        own = [candidate for candidate in self._candidates if candidate.source is found.source]
+        place = own.index(found)
+        for other in own[max(0, place - 1) : place] + own[place + 1 : place + 2]:
+            span = Span(min(found.span.start, other.span.start), max(found.span.end, other.span.end))
+            both = _Candidate(found.source, span, found.words | other.words)
+            if (both_share := self._share(wanted, both)) >= enough:
+                best, share, enough = both, both_share, both_share
+        return best.support(share)
+
+    async def _closest(self, statement: str, ranked: Sequence[_Candidate]) -> Support | None:
+        wanted, *vectors = await self._embed([statement, *(candidate.quote for candidate in ranked)])
+        cosines = [sum(a * b for a, b in zip(wanted, vector, strict=True)) for vector in vectors]
+        best = max(range(len(cosines)), key=cosines.__getitem__)
+        return ranked[best].support(cosines[best]) if cosines[best] >= self._thresholds.cosine else None
+
+
+def _sentences(source: Source) -> list[_Candidate]:
+    title = " ".join((source.display_name, *source.headings))
+    found = [_Candidate(source, sentence.span, stems(sentence.text)) for sentence in split_sentences(source.text)]
+    return [candidate for candidate in found if candidate.words] or (
+        [_Candidate(source, Span(0, len(source.text)), stems(title))] if source.text.strip() else []
+    )

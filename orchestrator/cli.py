@@ -1,0 +1,149 @@
+"""`murphey ask`: streams an answer to standard output and lists what it rests on."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from mesh import terminal
+from mesh.discovery import channel_for
+from mesh.errors import Unavailable, translated
+from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption, console, out
+from murphey.generator.v1 import sampling_pb2
+from murphey.orchestrator.v1 import orchestrator_pb2 as pb
+from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+
+TIMEOUT_S = 300.0
+
+
+def register(root: typer.Typer) -> None:
+    """Adds `ask` to the root command."""
+    root.command("ask")(ask)
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    collection: Annotated[str, typer.Option(help="The collection to answer from.")] = "default",
+    conversation: Annotated[
+        str | None, typer.Option(help="The conversation that this continues, as `conversations/ID` or ID.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Passages to retrieve at most, 1 to 100.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; the generator's default one if left out.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 to 2; 0 always takes the likeliest word.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of the answer at most.")] = None,
+    as_json: JsonOption = False,
+    data: DataOption = DEFAULT_DATA,
+    target: TargetOption = None,
+) -> None:
+    """Ask a question; the answer streams, and its citations follow."""
+    asked = pb.Question(
+        text=question,
+        collection=_named("collections", collection),
+        conversation=_named("conversations", conversation),
+        passage_limit=limit,
+        model=_named("models", model),
+        sampling=sampling_pb2.SamplingParams(temperature=temperature, max_tokens=max_tokens),
+    )
+    terminal.run(_print_json(asked, data, target) if as_json else _print_stream(asked, data, target))
+
+
+def _named(kind: str, given: str | None) -> str:
+    if not given:
+        return ""
+    return given if given.startswith(f"{kind}/") else f"{kind}/{given}"
+
+
+async def _events(question: pb.Question, data: Path, target: str | None) -> AsyncIterator[pb.StreamAnswerResponse]:
+    async with channel_for("orchestrator", data, target) as channel:
+        request = pb.StreamAnswerRequest(question=question)
+        call = OrchestratorServiceStub(channel).StreamAnswer(request, timeout=TIMEOUT_S)
+        try:
+            with translated("orchestrator"):
+                async for event in call:
+                    yield event
+        finally:
+            call.cancel()
+
+
+async def _print_stream(question: pb.Question, data: Path, target: str | None) -> None:
+    citations: list[pb.Citation] = []
+    finish: pb.Finish | None = None
+    async for event in _events(question, data, target):
+        match event.WhichOneof("event"):
+            case "delta":
+                sys.stdout.write(event.delta.text)
+                sys.stdout.flush()
+            case "citation":
+                citations.append(event.citation)
+            case "finish":
+                finish = event.finish
+    if finish is None:
+        raise Unavailable("The answer broke off. Ask again.")
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    _list_citations(citations)
+    _tell_how(finish)
+
+
+def _list_citations(citations: list[pb.Citation]) -> None:
+    if citations:
+        out.print("\n[bold]Citations[/bold]")
+    for citation in citations:
+        page = f", page {citation.page}" if citation.page else ""
+        place = f"{escape(citation.display_name)}{page}, characters {citation.span.start}-{citation.span.end}"
+        how = " [dim](attributed by similarity)[/dim]" if citation.attributed else ""
+        out.print(f"  {escape(f'[{citation.marker}]')} {place}{how}")
+        out.print(f"      “{escape(' '.join(citation.quote.split()))}”")
+
+
+def _tell_how(finish: pb.Finish) -> None:
+    seconds = finish.timings.total.ToTimedelta().total_seconds()
+    words = f"{finish.usage.completion_tokens} tokens in {seconds:.1f} s, index {finish.versions.index}"
+    model = f", {finish.versions.model}" if finish.versions.model else ", no model was asked"
+    console.print(f"\n[dim]{escape(words + model)}[/dim]")
+
+
+async def _print_json(question: pb.Question, data: Path, target: str | None) -> None:
+    events = [event async for event in _events(question, data, target)]
+    if not events or events[-1].WhichOneof("event") != "finish":
+        raise Unavailable("The answer broke off. Ask again.")
+    finish = events[-1].finish
+    citations = [event.citation for event in events if event.WhichOneof("event") == "citation"]
+    terminal.print_json(
+        {
+            "answer": "".join(event.delta.text for event in events),
+            "citations": [citation_json(citation) for citation in citations],
+            "usage": {
+                "prompt_tokens": finish.usage.prompt_tokens,
+                "cached_tokens": finish.usage.cached_tokens,
+                "completion_tokens": finish.usage.completion_tokens,
+            },
+            "versions": {
+                "index": finish.versions.index,
+                "prompt": finish.versions.prompt,
+                "model": finish.versions.model,
+            },
+            "answer_id": events[0].started.answer_id,
+            "outcome": pb.Outcome.Name(finish.outcome).removeprefix("OUTCOME_").lower(),
+            "conversation": finish.conversation,
+            "dropped_markers": finish.dropped_markers,
+        }
+    )
+
+
+def citation_json(citation: pb.Citation) -> dict[str, Any]:
+    """A citation with the stable keys of the command line."""
+    return {
+        "marker": citation.marker,
+        "document": citation.display_name,
+        "page": citation.page or None,
+        "start": citation.span.start,
+        "end": citation.span.end,
+        "quote": citation.quote,
+        "attributed": citation.attributed,
+        "document_name": citation.document,
+        "similarity": round(citation.similarity, 4),
+    }

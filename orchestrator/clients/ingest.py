@@ -1,0 +1,32 @@
+"""Ingest over gRPC: the stored text of documents."""
+
+import grpc.aio
+
+from mesh.deadline import call_options
+from mesh.errors import FailedPrecondition, InvalidInput, NotFound, translated
+from murphey.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from murphey.retriever.v1 import retriever_pb2
+from orchestrator.sources import Span
+
+SERVICE = "murphey.ingest.v1.IngestService"
+IDEMPOTENT = ["GetDocumentText"]
+
+
+class IngestClient:
+    """Implements `ports.Documents`. `timeout_s` bounds a call whose own deadline is later."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+        self._stub = ingest_pb2_grpc.IngestServiceStub(channel)
+        self._timeout_s = timeout_s
+
+    async def text(self, document: str, version: str, span: Span) -> str | None:
+        """None where the document, this version or that part of it does not exist (any more)."""
+        request = ingest_pb2.GetDocumentTextRequest(
+            name=document, span=retriever_pb2.Span(start=span.start, end=span.end), version=version
+        )
+        try:
+            with translated("ingest"):
+                response = await self._stub.GetDocumentText(request, **call_options(self._timeout_s))
+        except (NotFound, FailedPrecondition, InvalidInput):
+            return None
+        return response.text

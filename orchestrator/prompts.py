@@ -1,0 +1,129 @@
+"""Prompt templates: versioned files that say what the model is told, how it samples by default and how much it is given.
+
+A template's version changes with its content, so that an answer can be traced to the words that produced it. The system
+part comes first and never changes between questions, which lets the engine reuse its keys and values. Sources are fenced
+as data; a fence inside of a document is defused.
+"""
+
+import hashlib
+import importlib.resources
+import re
+import string
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mesh.errors import InvalidInput
+from orchestrator.ports import Chat, Message
+from orchestrator.questions import Sampling
+from orchestrator.sources import Source
+
+_PLACEHOLDERS = {
+    "source": {"number", "title", "text"},
+    "user": {"sources", "question"},
+    "unsupported": {"quote", "number"},
+}
+_FENCE = re.compile(r"<(?=\s*/?\s*source\b)|<(?=\|)", re.IGNORECASE)
+"""What could end a source's fence or start a turn of the chat: `<source`, `</source`, `<|im_end|>`."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An earlier question and its answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """One prompt. `version` is `name@hash`; `models` are the beginnings of the model ids it was made for."""
+
+    version: str
+    models: tuple[str, ...]
+    system: str
+    source: str
+    user: str
+    declined: str
+    unsupported: str
+    max_sources: int
+    source_tokens: int
+    history_tokens: int
+    best_source_last: bool
+    sampling: Sampling
+
+    def render(self, question: str, sources: Sequence[Source], history: Sequence[Turn] = ()) -> Chat:
+        """The chat: system, earlier turns, then the sources and the question."""
+        ordered = list(reversed(sources)) if self.best_source_last else sources
+        fenced = "\n".join(self.render_source(source) for source in ordered)
+        earlier = [
+            message
+            for turn in history
+            for message in (Message("user", turn.question), Message("assistant", turn.answer))
+        ]
+        user = self.user.format(sources=fenced, question=defused(question))
+        return (Message("system", self.system), *earlier, Message("user", user))
+
+    def render_source(self, source: Source) -> str:
+        """A source as the model sees it."""
+        title = " > ".join((source.display_name, *source.headings))
+        return self.source.format(number=source.number, title=defused(title), text=defused(source.text))
+
+
+class Prompts:
+    """The templates, chosen by model."""
+
+    def __init__(self, templates: Sequence[Template]) -> None:
+        self._templates = templates
+
+    def for_model(self, name: str) -> Template:
+        """The template made for `models/{model}`: the one with the longest matching beginning."""
+        model = name.removeprefix("models/").casefold()
+        fitting = [
+            (len(start), template)
+            for template in self._templates
+            for start in template.models
+            if model.startswith(start)
+        ]
+        return max(fitting, key=lambda pair: pair[0])[1]
+
+
+def load_prompts() -> Prompts:
+    """Reads the templates beside this module; InvalidInput for one that misses or misspells something."""
+    folder = importlib.resources.files("orchestrator") / "templates"
+    files = sorted((path for path in folder.iterdir() if path.name.endswith(".toml")), key=lambda path: path.name)
+    return Prompts(
+        [parse_template(path.name.removesuffix(".toml"), path.read_text(encoding="utf-8")) for path in files]
+    )
+
+
+def parse_template(name: str, text: str) -> Template:
+    """A template from the text of its file."""
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"The prompt template {name} is not valid TOML: {error}") from error
+    needed = {field.name for field in fields(Template)} - {"version"}
+    if values.keys() != needed:
+        wrong = ", ".join(sorted(values.keys() ^ needed))
+        raise InvalidInput(f"The prompt template {name} misses or misspells: {wrong}.")
+    for field, placeholders in _PLACEHOLDERS.items():
+        _check_placeholders(name, field, values[field], placeholders)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    defaults: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values["sampling"].items()}
+    sampling = Sampling(**defaults)
+    return Template(**values | {"version": f"{name}@{digest}", "models": tuple(values["models"]), "sampling": sampling})
+
+
+def defused(text: str) -> str:
+    """Text that cannot end its fence or start a turn: the bracket of a fence inside of it becomes another character."""
+    return _FENCE.sub("‹", text)
+
+
+def _check_placeholders(name: str, field: str, template: str, wanted: set[str]) -> None:
+    found = {placeholder for _, placeholder, _, _ in string.Formatter().parse(template) if placeholder is not None}
+    if found != wanted:
+        raise InvalidInput(
+            f"{field!r} of the prompt template {name} has the placeholders {sorted(found)}; it needs {sorted(wanted)}."
+        )

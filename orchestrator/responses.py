@@ -1,0 +1,156 @@
+"""Events and conversations of the domain, turned into messages."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from murphey.generator.v1 import generator_pb2
+from murphey.orchestrator.v1 import orchestrator_pb2 as pb
+from murphey.retriever.v1 import retriever_pb2
+from orchestrator.conversations import Conversation, StoredTurn
+from orchestrator.events import Citation, Delta, Event, Finish, Outcome, SourcesFound, Started, StopReason, Versions
+from orchestrator.sources import Source, Span
+
+_REASONS = {
+    StopReason.STOP: generator_pb2.FINISH_REASON_STOP,
+    StopReason.LENGTH: generator_pb2.FINISH_REASON_LENGTH,
+    StopReason.TIME_LIMIT: generator_pb2.FINISH_REASON_TIME_LIMIT,
+}
+_OUTCOMES = {Outcome.ANSWERED: pb.OUTCOME_ANSWERED, Outcome.DECLINED: pb.OUTCOME_DECLINED}
+
+
+def event_message(event: Event) -> pb.StreamAnswerResponse:
+    """One event of a stream."""
+    match event:
+        case Delta(text):
+            return pb.StreamAnswerResponse(delta=pb.Delta(text=text))
+        case Citation():
+            return pb.StreamAnswerResponse(citation=citation_message(event))
+        case Started(answer_id):
+            return pb.StreamAnswerResponse(started=pb.Started(answer_id=answer_id))
+        case SourcesFound(sources):
+            return pb.StreamAnswerResponse(passages=pb.Passages(sources=[_source(source) for source in sources]))
+        case Finish():
+            return pb.StreamAnswerResponse(finish=_finish(event))
+
+
+def whole_answer(events: Sequence[Event]) -> pb.AnswerResponse:
+    """All events of an answer as one message."""
+    response = pb.AnswerResponse(text="".join(event.text for event in events if isinstance(event, Delta)))
+    for event in events:
+        match event:
+            case Started(answer_id):
+                response.answer_id = answer_id
+            case SourcesFound(sources):
+                response.sources.extend(_source(source) for source in sources)
+            case Finish():
+                response.finish.CopyFrom(_finish(event))
+            case _:
+                pass
+    cited = sorted((event for event in events if isinstance(event, Citation)), key=lambda c: c.answer_span.start)
+    response.citations.extend(citation_message(citation) for citation in cited)
+    return response
+
+
+def citation_message(citation: Citation) -> pb.Citation:
+    """A citation."""
+    return pb.Citation(
+        marker=citation.marker,
+        document=citation.document,
+        display_name=citation.display_name,
+        document_version=citation.version,
+        page=citation.page,
+        span=_span(citation.span),
+        quote=citation.quote,
+        attributed=citation.attributed,
+        answer_span=_span(citation.answer_span),
+        similarity=citation.similarity,
+    )
+
+
+def conversation_message(conversation: Conversation) -> pb.Conversation:
+    """A conversation, with the turns that it holds."""
+    return pb.Conversation(
+        name=f"conversations/{conversation.id}",
+        title=conversation.title,
+        turns=[_turn(turn) for turn in conversation.turns],
+        turn_count=conversation.turn_count,
+        create_time=_timestamp(conversation.create_time),
+        update_time=_timestamp(conversation.update_time),
+    )
+
+
+def _source(source: Source) -> pb.Source:
+    return pb.Source(
+        number=source.number,
+        document=source.document,
+        display_name=source.display_name,
+        document_version=source.version,
+        text=source.text,
+        span=_span(source.span),
+        page=source.page,
+        headings=source.headings,
+        score=source.score,
+        chunks=source.chunks,
+    )
+
+
+def _finish(finish: Finish) -> pb.Finish:
+    usage, timings = finish.usage, finish.timings
+    engine = generator_pb2.Timings(
+        queue=_duration(timings.generate.queue_s),
+        prefill=_duration(timings.generate.prefill_s),
+        decode=_duration(timings.generate.decode_s),
+    )
+    return pb.Finish(
+        reason=_REASONS[finish.reason],
+        outcome=_OUTCOMES[finish.outcome],
+        usage=generator_pb2.Usage(
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+        ),
+        versions=_versions(finish.versions),
+        timings=pb.Timings(
+            retrieve=_duration(timings.retrieve_s),
+            prompt=_duration(timings.prompt_s),
+            generate=engine,
+            first_token=_duration(timings.first_token_s),
+            total=_duration(timings.total_s),
+        ),
+        dropped_markers=finish.dropped_markers,
+        conversation=f"conversations/{finish.conversation}" if finish.conversation else "",
+    )
+
+
+def _turn(turn: StoredTurn) -> pb.Turn:
+    return pb.Turn(
+        answer_id=turn.answer_id,
+        question=turn.question,
+        answer=turn.answer,
+        citations=[citation_message(citation) for citation in turn.citations],
+        versions=_versions(turn.versions),
+        create_time=_timestamp(turn.create_time),
+    )
+
+
+def _versions(versions: Versions) -> pb.Versions:
+    return pb.Versions(index=versions.index, prompt=versions.prompt, model=versions.model)
+
+
+def _span(span: Span) -> retriever_pb2.Span:
+    return retriever_pb2.Span(start=span.start, end=span.end)
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration
+
+
+def _timestamp(time: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp

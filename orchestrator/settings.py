@@ -1,0 +1,50 @@
+"""What the orchestrator can be told."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from mesh.settings import ServiceSettings
+
+
+class OrchestratorSettings(ServiceSettings):
+    """Where the other services are, and what an answer may take."""
+
+    service: ClassVar[str] = "orchestrator"
+
+    retriever: str = Field(default="127.0.0.1:7402", description="Address of the retriever.")
+    generator: str = Field(default="127.0.0.1:7403", description="Address of the generator.")
+    ingest: str = Field(default="127.0.0.1:7404", description="Address of ingest, which knows the documents' texts.")
+    database_url: str = Field(
+        default="", description="Database of the conversations; empty is SQLite in the data folder."
+    )
+    passage_limit: int = Field(
+        default=8, ge=1, le=100, description="Passages retrieved for a question that sets no limit."
+    )
+    neighbors: int = Field(
+        default=0, ge=0, le=10, description="Chunks before and after a passage that may come with it."
+    )
+    max_answers: int = Field(
+        default=64, ge=1, description="Answers under way at most; beyond it questions are refused."
+    )
+    max_history_turns: int = Field(
+        default=10, ge=0, description="Earlier turns of a conversation that may reach the prompt."
+    )
+    answer_timeout_s: float = Field(default=120.0, gt=0, description="Time of an answer whose caller set no deadline.")
+    search_timeout_s: float = Field(default=20.0, gt=0, description="Time of a search, within the answer's.")
+    verify_timeout_s: float = Field(default=5.0, gt=0, description="Time to read a cited source's stored text.")
+    minimum_relevance: float = Field(
+        default=0.57,
+        ge=0,
+        description="Cosine plus half the share of the question's words in a passage: below it the question is declined. "
+        "Calibrated for all-MiniLM-L6-v2; other embedders need their own value.",
+    )
+    minimum_support: float = Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="Share of a sentence's words in a quote that attributes it without a marker.",
+    )
+    minimum_cosine: float = Field(
+        default=0.6, ge=-1, le=1, description="Cosine that attributes a sentence where its words leave doubt."
+    )

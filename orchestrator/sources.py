@@ -1,0 +1,73 @@
+"""What the retriever finds and what the model sees of it: chunks, passages, numbered sources. Spans count code points."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Span:
+    """`text[start:end]` of a document's parsed text, or of an answer."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A stored piece of a document; `text` equals the parsed text of `version` at `span`. `page` is 0 where there is none."""
+
+    id: str
+    document: str
+    version: str
+    index: int
+    text: str
+    span: Span
+    page: int = 0
+    headings: tuple[str, ...] = ()
+    display_name: str = ""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A chunk that was found, with its neighbours. `dense_score` is the cosine with the search text, where it is known."""
+
+    chunk: Chunk
+    score: float
+    dense_score: float | None = None
+    before: tuple[Chunk, ...] = ()
+    after: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Passages, the best first, and the index they came from."""
+
+    passages: tuple[Passage, ...]
+    index_version: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A numbered source of the prompt: one chunk, or chunks of one document that touch, merged into one text.
+
+    `pages` holds (start, page) of each chunk in it, so that a quote further down gets its own page.
+    """
+
+    number: int
+    document: str
+    version: str
+    display_name: str
+    text: str
+    span: Span
+    pages: tuple[tuple[int, int], ...]
+    headings: tuple[str, ...]
+    score: float
+    chunks: tuple[str, ...]
+
+    @property
+    def page(self) -> int:
+        """The page it begins on; 0 where the format has none."""
+        return self.pages[0][1]
+
+    def page_at(self, start: int) -> int:
+        """The page of a place in it, as far as its chunks tell."""
+        return [page for chunk_start, page in self.pages if chunk_start <= start][-1]

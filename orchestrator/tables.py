@@ -1,0 +1,46 @@
+"""The orchestrator's tables. `migrations/` brings a database to this state."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcMicroseconds(TypeDecorator[datetime]):
+    """A time in UTC as microseconds since 1970: exact, ordered, and the same in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else round(value.timestamp() * 1_000_000)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value / 1_000_000, UTC)
+
+
+metadata = MetaData()
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("title", String(200), nullable=False),
+    Column("create_time", UtcMicroseconds, nullable=False),
+    Column("update_time", UtcMicroseconds, nullable=False),
+    Index("conversations_latest", "update_time", "id"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("conversation", String(32), ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("answer_id", String(32), nullable=False, unique=True),
+    Column("question", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("citations", JSON, nullable=False),
+    Column("versions", JSON, nullable=False),
+    Column("create_time", UtcMicroseconds, nullable=False),
+)
