@@ -1,0 +1,5 @@
+"""`python -m ingest` runs the service."""
+
+from ingest.app import main
+
+main()

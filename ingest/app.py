@@ -1,0 +1,72 @@
+"""The ingest service: its wiring."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ingest.catalog import Catalog
+from ingest.database import Database
+from ingest.index.retriever import RetrieverIndex
+from ingest.jobs import JobChanges
+from ingest.library import Library
+from ingest.parsers.pool import WorkerLimits, WorkerPool
+from ingest.pipeline import Pipeline, PipelineLimits
+from ingest.runs import BatchLimits, Runs
+from ingest.service import NAME, IngestServicer
+from ingest.settings import MEBIBYTE, IngestSettings
+from ingest.storage import Storage
+from ingest.uploads import Uploads
+from ingest.workflows import open_workflows
+from mesh import server
+from mesh.database import database_url, open_database
+from mesh.server import Hosted
+from murphey.ingest.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
+
+
+@asynccontextmanager
+async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
+    """Everything the service needs, opened in order and closed in reverse."""
+    data = settings.data / "ingest"
+    async with AsyncExitStack() as stack:
+        url = database_url(settings.database_url, settings.data, "ingest")
+        database = Database(await stack.enter_async_context(open_database(url, "ingest")))
+        changes = JobChanges()
+        catalog, runs = Catalog(database, changes), Runs(database, changes)
+        storage = Storage.open(settings.objects_url, data)
+        index = RetrieverIndex.open(settings.retriever, settings.chunk_tokens)
+        stack.push_async_callback(index.close)
+        parsers = WorkerPool(_worker_limits(settings))
+        stack.push_async_callback(parsers.close)
+        await parsers.start()
+        pipeline = Pipeline(runs, storage, parsers, index, _pipeline_limits(settings))
+        await pipeline.purge()
+        workflows = await stack.enter_async_context(
+            open_workflows(
+                settings.workflows_url or f"sqlite:///{data / 'workflows.sqlite'}",
+                runs,
+                pipeline,
+                BatchLimits(settings.batch_documents, settings.batch_mib * MEBIBYTE),
+                settings.batches_at_once,
+            )
+        )
+        uploads = Uploads(storage, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
+        library = Library(
+            catalog, changes, storage, uploads, index, pipeline, workflows.wake, settings.max_waiting_jobs
+        )
+        servicer = IngestServicer(library)
+        yield [Hosted(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))]
+
+
+def _worker_limits(settings: IngestSettings) -> WorkerLimits:
+    return WorkerLimits(
+        settings.parsers, settings.parse_timeout_s, settings.parser_memory_mib, settings.documents_per_parser,
+        settings.max_text_mib * MEBIBYTE, settings.tokenizer, settings.models,
+    )  # fmt: skip
+
+
+def _pipeline_limits(settings: IngestSettings) -> PipelineLimits:
+    return PipelineLimits(settings.upsert_chunks, settings.upserts_at_once, settings.retriever_patience_s)
+
+
+def main() -> None:
+    """Runs the service with the settings of the command line."""
+    server.main(IngestSettings, open_service)

@@ -1,0 +1,110 @@
+"""The chunks of a run: cut once, kept as one object, and read slice by slice while they are embedded."""
+
+import io
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.documents import Metadata
+from ingest.index.chunk_index import Chunk, DocumentChunks
+from ingest.runs import Work
+from ingest.storage import Storage
+
+_NAMESPACE = uuid.UUID("5b1f0a56-7a0e-4e0b-9d4c-0f2f7c6a9c11")
+Rows = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A document of a run: its job and the version that is cut."""
+
+    job: str
+    document: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ChunkTable:
+    """All chunks of a run as rows (parsers.worker.ROW), in the order of its members, and the heading paths they name."""
+
+    members: list[Member]
+    rows: Rows
+    headings: list[list[str]]
+
+    def counts(self, end: int) -> npt.NDArray[np.int64]:
+        """How many of the first `end` chunks each member has."""
+        return np.bincount(self.rows["document"][:end], minlength=len(self.members))
+
+    def slices(self, begin: int, size: int) -> Iterator[tuple[int, int]]:
+        """Ranges of at most `size` rows from `begin` on."""
+        for start in range(begin, len(self.rows), size):
+            yield start, min(start + size, len(self.rows))
+
+    def to_bytes(self) -> bytes:
+        """As `from_bytes` reads it."""
+        described = json.dumps({"members": [vars(member) for member in self.members], "headings": self.headings})
+        buffer = io.BytesIO()
+        np.savez(buffer, rows=self.rows, described=np.frombuffer(described.encode(), np.uint8))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ChunkTable":
+        """What `to_bytes` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            described = json.loads(arrays["described"].tobytes())
+            members = [Member(**member) for member in described["members"]]
+            return cls(members, arrays["rows"], described["headings"])
+
+
+def table_key(run: str) -> str:
+    """Where a run's table is kept."""
+    return f"runs/{run}"
+
+
+async def read_slice(
+    storage: Storage, table: ChunkTable, works: Mapping[str, Work], start: int, end: int
+) -> list[DocumentChunks]:
+    """Rows `start` to `end` with their text, for those members whose job goes on."""
+    rows = table.rows[start:end]
+    firsts = np.searchsorted(table.rows["document"], rows["document"][[0, -1]])
+    slices: list[DocumentChunks] = []
+    for number in range(int(rows["document"][0]), int(rows["document"][-1]) + 1):
+        member = table.members[number]
+        mine = rows[rows["document"] == number]
+        work = works.get(member.job)
+        if work is None or work.version.id != member.version or len(mine) == 0:
+            continue
+        skipped = start - int(firsts[0]) if number == rows["document"][0] else 0
+        slices.append(await _document_chunks(storage, table, work, mine, skipped))
+    return slices
+
+
+async def _document_chunks(
+    storage: Storage, table: ChunkTable, work: Work, rows: Rows, first_index: int
+) -> DocumentChunks:
+    begin = int(rows["byte_start"].min())
+    data = await storage.read(work.version.text_key, begin, int(rows["byte_end"].max()))
+    chunks = [
+        Chunk(
+            id=chunk_id(work.job.document, work.version.id, index),
+            index=index,
+            text=data[row["byte_start"] - begin : row["byte_end"] - begin].decode(),
+            start=int(row["start"]),
+            end=int(row["end"]),
+            page=int(row["page"]),
+            headings=table.headings[row["heading"]],
+        )
+        for index, row in enumerate(rows, first_index)
+    ]
+    metadata: Metadata = {**work.version.found, **work.version.metadata}
+    return DocumentChunks(work.job.document, work.version.id, work.job.display_name, metadata, chunks)
+
+
+def chunk_id(document: str, version: str, index: int) -> str:
+    """The same chunk has the same id however often it is sent."""
+    return str(uuid.uuid5(_NAMESPACE, f"{document}\n{version}\n{index}"))

@@ -1,0 +1,1 @@
+"""Where chunks go to be found."""

@@ -1,0 +1,56 @@
+"""What ingest needs of whatever embeds and stores chunks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingest.chunking import ChunkSize
+from ingest.documents import Metadata
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk to be embedded and stored; `text` stands at `start` to `end` in the document's parsed text."""
+
+    id: str
+    index: int
+    text: str
+    start: int
+    end: int
+    page: int
+    headings: Sequence[str]
+
+
+@dataclass(frozen=True)
+class DocumentChunks:
+    """Chunks of one version of a document, and what goes with each of them."""
+
+    document: str
+    version: str
+    display_name: str
+    metadata: Metadata
+    chunks: Sequence[Chunk]
+
+
+class ChunkIndex(Protocol):
+    """Failures are mesh.errors: NotFound for an unknown collection, Unavailable when it cannot be reached."""
+
+    async def chunk_size(self, collection: str) -> ChunkSize:
+        """How the collection's documents are cut."""
+        ...
+
+    async def stage(self, collection: str, documents: Sequence[DocumentChunks]) -> None:
+        """Embeds and stores chunks, not yet seen by searches. Idempotent."""
+        ...
+
+    async def publish(self, collection: str, versions: Sequence[tuple[str, str]]) -> None:
+        """Makes these versions, `(document, version)`, the ones that searches find. Idempotent."""
+        ...
+
+    async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
+        """Deletes all chunks of documents; answers how many there were."""
+        ...
+
+    async def delete_version(self, collection: str, document: str, version: str) -> None:
+        """Deletes the chunks of one version."""
+        ...

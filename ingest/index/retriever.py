@@ -1,0 +1,102 @@
+"""The chunk index of a mesh: its retriever, over gRPC."""
+
+from collections.abc import Sequence
+
+import grpc.aio
+from google.protobuf.struct_pb2 import Struct
+
+from ingest.chunking import ChunkSize
+from ingest.documents import Metadata
+from ingest.index.chunk_index import DocumentChunks
+from mesh.channel import open_channel
+from mesh.deadline import call_options
+from mesh.errors import translated
+from murphey.retriever.v1 import retriever_pb2 as pb
+from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
+
+NAME = "murphey.retriever.v1.RetrieverService"
+IDEMPOTENT = ["UpsertChunks", "PublishDocuments", "DeleteChunks", "GetCollection"]
+QUICK_TIMEOUT_S = 10.0
+STAGE_TIMEOUT_S = 300.0
+"""Embedding a call's chunks takes a second or two; on a machine that is busy with all else, much longer."""
+MAX_PUBLISHED = 1000
+
+
+class RetrieverIndex:
+    """Calls the retriever. One per process."""
+
+    def __init__(self, channel: grpc.aio.Channel, default_chunk_tokens: int) -> None:
+        self._channel = channel
+        self._stub = RetrieverServiceStub(channel)
+        self._default_chunk_tokens = default_chunk_tokens
+
+    @classmethod
+    def open(cls, target: str, default_chunk_tokens: int) -> "RetrieverIndex":
+        """At `host:port` or a gRPC target."""
+        return cls(open_channel(target, NAME, IDEMPOTENT), default_chunk_tokens)
+
+    async def close(self) -> None:
+        """Ends the channel."""
+        await self._channel.close()
+
+    async def chunk_size(self, collection: str) -> ChunkSize:
+        """The collection's own sizes, or the defaults, at most what its embedder reads."""
+        with translated("retriever"):
+            response = await self._stub.GetCollection(
+                pb.GetCollectionRequest(name=f"collections/{collection}"), **call_options(QUICK_TIMEOUT_S)
+            )
+        found = response.collection
+        window = found.max_embedder_tokens or self._default_chunk_tokens
+        wanted = found.chunking.chunk_tokens or self._default_chunk_tokens
+        return ChunkSize(min(wanted, window), found.chunking.overlap_tokens, window)
+
+    async def stage(self, collection: str, documents: Sequence[DocumentChunks]) -> None:
+        """Has the chunks embedded and stored, to be published later."""
+        chunks = [chunk for document in documents for chunk in _messages(document)]
+        request = pb.UpsertChunksRequest(collection=f"collections/{collection}", chunks=chunks, staged=True)
+        with translated("retriever"):
+            await self._stub.UpsertChunks(request, **call_options(STAGE_TIMEOUT_S))
+
+    async def publish(self, collection: str, versions: Sequence[tuple[str, str]]) -> None:
+        """Makes versions live, each at once for a searcher."""
+        for at in range(0, len(versions), MAX_PUBLISHED):
+            some = [
+                pb.DocumentVersion(document=name, version=version)
+                for name, version in versions[at : at + MAX_PUBLISHED]
+            ]
+            request = pb.PublishDocumentsRequest(collection=f"collections/{collection}", documents=some)
+            with translated("retriever"):
+                await self._stub.PublishDocuments(request, **call_options(STAGE_TIMEOUT_S))
+
+    async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
+        """Deletes documents' chunks, staged ones too."""
+        names = pb.DocumentNames(documents=documents)
+        request = pb.DeleteChunksRequest(collection=f"collections/{collection}", documents=names)
+        with translated("retriever"):
+            return (await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))).deleted
+
+    async def delete_version(self, collection: str, document: str, version: str) -> None:
+        """Deletes a version's chunks, as when its job is given up."""
+        selected = pb.DocumentVersion(document=document, version=version)
+        request = pb.DeleteChunksRequest(collection=f"collections/{collection}", version=selected)
+        with translated("retriever"):
+            await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))
+
+
+def _messages(document: DocumentChunks) -> list[pb.Chunk]:
+    metadata = to_struct(document.metadata)
+    return [
+        pb.Chunk(
+            id=chunk.id, document=document.document, version=document.version, index=chunk.index, text=chunk.text,
+            span=pb.Span(start=chunk.start, end=chunk.end), page=chunk.page, headings=chunk.headings,
+            display_name=document.display_name, metadata=metadata,
+        )
+        for chunk in document.chunks
+    ]  # fmt: skip
+
+
+def to_struct(metadata: Metadata) -> Struct:
+    """Metadata as a message."""
+    struct = Struct()
+    struct.update(metadata)
+    return struct

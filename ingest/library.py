@@ -1,0 +1,187 @@
+"""What people do with documents: upload, read, delete; and with jobs: cancel, try again, watch."""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from ingest.catalog import Catalog, Registered, index_key
+from ingest.documents import Document, NewUpload, Version
+from ingest.index.chunk_index import ChunkIndex
+from ingest.jobs import Job, JobChanges
+from ingest.pipeline import Pipeline
+from ingest.storage import Storage
+from ingest.texts import TextIndex, decode_range
+from ingest.uploads import Uploads
+from mesh.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, Unavailable
+
+MAX_TEXT_CHARACTERS = 1_000_000
+KNOWN_COLLECTION_S = 30.0
+COUNT_JOBS_EVERY_S = 1.0
+CACHED_INDEXES = 64
+PUBLISHING_TIMEOUT_S = 30.0
+WATCH_POLL_S = 2.0
+"""Another process may carry a job on a shared database; its changes are seen at this pace."""
+
+
+@dataclass(frozen=True)
+class TextSpan:
+    """A piece of a document's parsed text."""
+
+    text: str
+    start: int
+    end: int
+    text_length: int
+    version: str
+    page: int
+
+
+class Library:
+    """The documents of all collections."""
+
+    def __init__(
+        self, catalog: Catalog, changes: JobChanges, storage: Storage, uploads: Uploads, index: ChunkIndex,
+        pipeline: Pipeline, wake: Callable[[], None], max_waiting_jobs: int,
+    ) -> None:  # fmt: skip
+        self.catalog = catalog
+        self._changes = changes
+        self._storage = storage
+        self._uploads = uploads
+        self._index = index
+        self._pipeline = pipeline
+        self._wake = wake
+        self._max_waiting_jobs = max_waiting_jobs
+        self._waiting_jobs = (0, -COUNT_JOBS_EVERY_S)
+        self._known_collections: dict[str, float] = {}
+        self._indexes: OrderedDict[str, TextIndex] = OrderedDict()
+
+    async def upload(self, upload: NewUpload, size_bytes: int, sha256: str, pieces: AsyncIterator[bytes]) -> Registered:
+        """Stores a document and queues its job; answers before the bytes where they are live already."""
+        if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise InvalidInput("sha256 must be 64 hexadecimal digits.", field="header.sha256")
+        self._uploads.check_size(size_bytes)
+        await self._check_collection(upload.collection)
+        if sha256 and (unchanged := await self.catalog.unchanged(upload, sha256.lower())):
+            return unchanged
+        await self._check_queue()
+        stored = await self._uploads.receive(upload, size_bytes, sha256, pieces)
+        registered = await self.catalog.register(stored)
+        self._wake()
+        return registered
+
+    async def delete(self, collection: str, document: str) -> int:
+        """Deletes a document everywhere; answers how many chunks it had."""
+        for job in await self.catalog.stop(collection, document):
+            await self._wait_for_end(job)
+        found = await self.catalog.document(collection, document)
+        deleted = await self._index.delete_documents(collection, [found.name])
+        await self.catalog.remove(collection, document)
+        await self._pipeline.purge()
+        return deleted
+
+    async def text(self, collection: str, document: str, span: tuple[int, int] | None, version: str) -> TextSpan:
+        """A span of the live version's text; without one, as much as an answer takes."""
+        live = await self._live(collection, document, version)
+        start, end = span if span is not None else (0, min(live.text_length, MAX_TEXT_CHARACTERS))
+        if not 0 <= start <= end <= live.text_length:
+            raise InvalidInput(
+                f"The span {start} to {end} is not within the text's {live.text_length} characters.", field="span"
+            )
+        if end - start > MAX_TEXT_CHARACTERS:
+            raise InvalidInput(
+                f"The span has {end - start} characters; {MAX_TEXT_CHARACTERS} can be read at once.", field="span"
+            )
+        index = await self._text_index(live)
+        first, last, skipped = index.byte_range(start, end)
+        text = decode_range(await self._storage.read(live.text_key, first, last), skipped, end - start)
+        return TextSpan(text, start, end, live.text_length, live.id, index.page(start))
+
+    async def download(self, collection: str, document: str) -> tuple[Document, AsyncIterator[bytes]]:
+        """A document and its raw file, piece by piece."""
+        found = await self.catalog.document(collection, document)
+        if found.shown is None:
+            raise FailedPrecondition(f"The file of {found.display_name} is no longer kept. Upload it again.")
+        return found, self._storage.stream(found.shown.raw_key)
+
+    async def retry(self, job: str) -> Job:
+        """Queues a job again."""
+        retried = await self.catalog.retry(job)
+        self._wake()
+        return retried
+
+    async def watch(self, job: str) -> AsyncIterator[Job]:
+        """The job now, then after each change, until it has ended."""
+        with self._changes.watched(job) as changed:
+            seen = await self.catalog.job(job)
+            yield seen
+            while not seen.state.ended:
+                try:
+                    await asyncio.wait_for(changed.wait(), WATCH_POLL_S)
+                except TimeoutError:
+                    pass
+                changed.clear()
+                now = await self.catalog.job(job)
+                if now != seen:
+                    yield now
+                seen = now
+
+    async def _live(self, collection: str, document: str, version: str) -> Version:
+        found = await self.catalog.document(collection, document)
+        if not found.live_version or found.shown is None:
+            raise FailedPrecondition(f"No version of {found.display_name} is live; its last job is jobs/{found.job}.")
+        if version and version != found.live_version:
+            raise FailedPrecondition(
+                f"Version {version} of {found.display_name} is no longer live; {found.live_version} is. Search again."
+            )
+        return found.shown
+
+    async def _text_index(self, version: Version) -> TextIndex:
+        if version.text_bytes == version.text_length and not version.page_count:
+            return TextIndex.of_ascii(version.text_length)
+        key = index_key(version.text_key)
+        if key not in self._indexes:
+            self._indexes[key] = TextIndex.from_bytes(await self._storage.read(key))
+        self._indexes.move_to_end(key)
+        if len(self._indexes) > CACHED_INDEXES:
+            self._indexes.popitem(last=False)
+        return self._indexes[key]
+
+    async def _check_collection(self, collection: str) -> None:
+        """NotFound for a collection that the retriever lacks. One that was there before is believed while it is away."""
+        if time.monotonic() - self._known_collections.get(collection, -KNOWN_COLLECTION_S) < KNOWN_COLLECTION_S:
+            return
+        try:
+            await self._index.chunk_size(collection)
+        except NotFound:
+            self._known_collections.pop(collection, None)
+            raise NotFound(
+                f"There is no collection {collection}. Create it with `murphey collections create {collection}`.",
+                field="header.collection",
+            ) from None
+        except Unavailable:
+            if collection not in self._known_collections:
+                raise
+            return
+        self._known_collections[collection] = time.monotonic()
+
+    async def _check_queue(self) -> None:
+        counted, at = self._waiting_jobs
+        if time.monotonic() - at > COUNT_JOBS_EVERY_S:
+            counted = await self.catalog.waiting_jobs()
+            self._waiting_jobs = (counted, time.monotonic())
+        if counted >= self._max_waiting_jobs:
+            raise Overloaded(
+                f"{counted} jobs are waiting; no more are taken until some have ended.", retry_after_s=30.0
+            )
+
+    async def _wait_for_end(self, job: str) -> None:
+        async def ended() -> None:
+            async for _ in self.watch(job):
+                pass
+
+        try:
+            await asyncio.wait_for(ended(), PUBLISHING_TIMEOUT_S)
+        except TimeoutError:
+            raise Unavailable(f"jobs/{job} is just making the document live. Delete it again in a moment.") from None

@@ -1,0 +1,67 @@
+"""Domain objects as messages, and headers as domain objects."""
+
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+
+from ingest.documents import Document, Failure, NewUpload, check_batch, check_display_name, checked_metadata
+from ingest.jobs import Job
+from mesh.errors import DOMAIN
+from mesh.names import collection_id
+from murphey.ingest.v1 import ingest_pb2 as pb
+
+
+def to_upload(header: pb.UploadHeader) -> NewUpload:
+    """The checked header. InvalidInput names the field at fault."""
+    collection = collection_id(header.collection, "header.collection")
+    check_display_name(header.display_name)
+    check_batch(header.batch)
+    metadata = checked_metadata(MessageToDict(header.metadata))
+    return NewUpload(collection, header.display_name, metadata, header.batch)
+
+
+def document_message(document: Document) -> pb.Document:
+    """A document."""
+    message = pb.Document(
+        name=document.name, display_name=document.display_name, state=f"DOCUMENT_STATE_{document.state.name}", version=document.live_version,
+        job=f"jobs/{document.job}", create_time=_time(document.created_us), update_time=_time(document.updated_us),
+        error=_status(document.failure),
+    )  # fmt: skip
+    version = document.shown
+    if version is not None:
+        message.media_type, message.size_bytes, message.sha256 = version.media_type, version.size_bytes, version.sha256
+        message.metadata.CopyFrom(_struct({**version.found, **version.metadata}))
+        if document.live_version:
+            message.text_length, message.page_count = version.text_length, version.page_count
+            message.chunk_count = version.chunk_count
+    return message
+
+
+def job_message(job: Job) -> pb.Job:
+    """A job."""
+    return pb.Job(
+        name=job.name, document=job.document, display_name=job.display_name, batch=job.batch, state=f"JOB_STATE_{job.state.name}",
+        stage=f"JOB_STAGE_{job.stage.name}", outcome=f"JOB_OUTCOME_{job.outcome.name}", total_chunks=job.total_chunks, indexed_chunks=job.indexed_chunks,
+        error=_status(job.failure), create_time=_time(job.created_us), update_time=_time(job.updated_us),
+    )  # fmt: skip
+
+
+def _status(failure: Failure | None) -> status_pb2.Status | None:
+    if failure is None:
+        return None
+    status = status_pb2.Status(code=failure.code, message=failure.message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN))
+    return status
+
+
+def _struct(values: dict[str, Any]) -> Struct:
+    struct = Struct()
+    struct.update(values)
+    return struct
+
+
+def _time(microseconds: int) -> Timestamp:
+    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)

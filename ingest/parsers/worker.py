@@ -1,0 +1,156 @@
+"""The child process that parses and cuts: `python -m ingest.parsers.worker`. It holds no state, so that it may die.
+
+Requests and answers are JSON objects, each after its length in four bytes, over standard input and output. Native
+libraries print to standard output and error too, so the real output is kept aside and both lead to nowhere.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ingest.chunking import Chunker, ChunkSize
+from ingest.documents import Failure
+from ingest.parsers.media_types import is_markdown
+from ingest.parsers.parsing import parse_file
+from ingest.parsers.rows import ROW, Rows, write_rows
+from ingest.texts import TextIndex, read_blocks
+from ingest.tokens import TokenCounter
+from mesh.errors import InvalidInput, MurpheyError
+from mesh.weights import resolve
+
+
+def main() -> None:
+    """Answers requests until standard input ends."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    _die_with_parent()
+    worker = Worker(json.loads(sys.argv[1]))
+    _limit_memory(worker.memory_mib)
+    write_message(answers, {"ready": True})
+    while (request := read_message(requests)) is not None:
+        write_message(answers, worker.answer(request))
+
+
+class Worker:
+    """What the process can do. Kreuzberg and the tokenizer are loaded once."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from ingest.parsers.kreuzberg_extract import extract
+
+        self.memory_mib: int = options["memory_mib"]
+        self._extract = extract
+        self._max_text_bytes: int = options["max_text_bytes"]
+        self._count = TokenCounter.from_model(resolve(options["tokenizer"], Path(options["models"])))
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The result of a task, or why there is none."""
+        try:
+            return self._parse(request) if request["task"] == "parse" else self._chunk(request)
+        except MurpheyError as error:
+            failure = Failure.of(error)
+        except MemoryError:
+            failure = Failure.of(InvalidInput(f"It takes more than {self.memory_mib} MiB of memory to read this file."))
+        except RecursionError:
+            failure = Failure.of(InvalidInput("The document is nested too deeply to be read."))
+        return {"failure": asdict(failure)}
+
+    def _parse(self, request: dict[str, Any]) -> dict[str, Any]:
+        text, index = Path(request["text"]), Path(request["index"])
+        parsed = parse_file(Path(request["path"]), request["name"], text, index, self._extract, self._max_text_bytes)
+        return asdict(parsed)
+
+    def _chunk(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Cuts the documents of a batch; writes their chunks to one file, and answers how many each has."""
+        size = ChunkSize(**request["size"])
+        headings: dict[tuple[str, ...], int] = {}
+        parts: list[Rows] = []
+        for number, document in enumerate(request["documents"]):
+            chunker = Chunker(size, self._count, markdown=is_markdown(document["media_type"]))
+            parts.append(cut_document(number, document, chunker, headings))
+        write_rows(Path(request["output"]), parts, [list(path) for path in headings])
+        return {"counts": [len(part) for part in parts]}
+
+
+def cut_document(number: int, document: dict[str, Any], chunker: Chunker, headings: dict[tuple[str, ...], int]) -> Rows:
+    """The chunks of one text as rows; new heading paths are added to `headings`."""
+    path = Path(document["text"])
+    index = TextIndex.from_bytes(Path(document["index"]).read_bytes()) if document["index"] else None
+    is_ascii = index is None or index.length == index.size_bytes
+    offsets = _ByteOffsets(is_ascii)
+    rows = []
+    for cut in chunker.cut(offsets.passing(read_blocks(path))):
+        page = index.page(cut.start) if index is not None else 0
+        heading = headings.setdefault(cut.headings, len(headings))
+        rows.append((number, heading, page, cut.start, cut.end, offsets.at(cut.start), offsets.at(cut.end)))
+    return np.array(rows, ROW)
+
+
+class _ByteOffsets:
+    """Bytes at which characters stand, asked for in nearly rising order while blocks of text pass by."""
+
+    def __init__(self, is_ascii: bool) -> None:
+        self._is_ascii = is_ascii
+        self._block = ""
+        self._character = self._byte = 0
+
+    def passing(self, blocks: Any) -> Any:
+        """The blocks, each remembered while it is worked on."""
+        for block in blocks:
+            self._block = block
+            yield block
+            self._character += len(block)
+            self._byte += len(block) if self._is_ascii else len(block.encode())
+            self._block = ""
+
+    def at(self, character: int) -> int:
+        """The byte of a character of the block that is worked on."""
+        if self._is_ascii:
+            return character
+        return self._byte + len(self._block[: character - self._character].encode())
+
+
+def read_message(stream: BinaryIO) -> dict[str, Any] | None:
+    """The next message; None at the end."""
+    size = stream.read(4)
+    if len(size) < 4:
+        return None
+    return json.loads(stream.read(struct.unpack("<I", size)[0]))
+
+
+def write_message(stream: BinaryIO, message: dict[str, Any]) -> None:
+    """Sends a message whole."""
+    data = json.dumps(message).encode()
+    stream.write(struct.pack("<I", len(data)) + data)
+    stream.flush()
+
+
+def _limit_memory(memory_mib: int) -> None:
+    """No more than so much beyond what the process has taken by now; an allocation over it fails."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
+        limit = taken + memory_mib * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _die_with_parent() -> None:
+    """Linux ends this process when the service is gone, however it died; elsewhere the end of input does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""The stages that make documents searchable: parse, chunk, index, publish, clean up.
+
+Each stage works on a run, a batch of jobs of one collection, and can be begun again after a crash at any point: what is
+done is recorded, what is redone gives the same. A job that cannot go on fails alone; one that was stopped is left out.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from ingest.batches import ChunkTable, Member, read_slice, table_key
+from ingest.catalog import index_key
+from ingest.chunking import ChunkSize
+from ingest.documents import Failure
+from ingest.index.chunk_index import ChunkIndex
+from ingest.jobs import JobStage
+from ingest.parsers.parsing import ParsedFile
+from ingest.parsers.pool import TextFile, WorkerPool
+from ingest.parsers.rows import read_rows
+from ingest.runs import ParsedText, Runs, Work
+from ingest.storage import Storage
+from mesh import logs
+from mesh.errors import DeadlineExceeded, InvalidInput, MurpheyError, Overloaded, Unavailable
+
+log = logs.get(__name__)
+
+RECORD_EVERY = 64
+PUBLISH_POLL_S = 0.05
+FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class PipelineLimits:
+    """How much is on its way at once."""
+
+    upsert_chunks: int
+    upserts_at_once: int
+    index_patience_s: float
+
+
+class Pipeline:
+    """The stages. One per process, shared by all runs."""
+
+    def __init__(
+        self, runs: Runs, storage: Storage, parsers: WorkerPool, index: ChunkIndex, limits: PipelineLimits
+    ) -> None:
+        self._runs = runs
+        self._storage = storage
+        self._parsers = parsers
+        self._index = index
+        self._limits = limits
+        self._upserts = asyncio.Semaphore(limits.upserts_at_once)
+
+    async def parse(self, run: str) -> None:
+        """Makes text of the raw files."""
+        works = [work for work in await self._runs.work(run) if work.job.stage < JobStage.PARSED]
+        parsed: dict[str, tuple[Work, ParsedText]] = {}
+        with TemporaryDirectory(dir=self._storage.scratch) as folder:
+            for work in works:
+                text = await self._parse_one(work, Path(folder))
+                if isinstance(text, Failure):
+                    await self._fail(work, text)
+                else:
+                    parsed[work.job.id] = (work, text)
+                if len(parsed) == RECORD_EVERY:
+                    await self._runs.record_parsed(parsed)
+                    parsed = {}
+        if parsed:
+            await self._runs.record_parsed(parsed)
+
+    async def _parse_one(self, work: Work, folder: Path) -> ParsedText | Failure:
+        text, index = folder / "text", folder / "index"
+        version = work.version
+        async with self._storage.as_file(version.raw_key) as path:
+            parsed = await self._parsers.parse(path, work.job.display_name, text, index)
+        if isinstance(parsed, Failure):
+            return parsed
+        text_key = version.raw_key
+        if not parsed.text_is_raw:
+            text_key = f"text/{work.job.collection}/{work.job.document_id}/{version.id}"
+            await self._storage.put(text_key, text)
+        if parsed.has_index:
+            await self._storage.put(index_key(text_key), index)
+        return _parsed_text(parsed, text_key)
+
+    async def chunk(self, run: str) -> None:
+        """Cuts the texts and keeps the table of chunks."""
+        works = await self._runs.work(run)
+        if not works or any(work.job.stage >= JobStage.CHUNKED for work in works):
+            return
+        collection = await self._runs.collection(run)
+        size = await self._patiently(lambda: self._index.chunk_size(collection))
+        table, counts = await self._cut(works, size)
+        for work, count in zip(works, counts, strict=True):
+            if count == 0:
+                await self._fail(work, Failure.of(InvalidInput("The document holds no text that could be found.")))
+        await self._storage.put(table_key(run), table.to_bytes())
+        counted = {work.job.id: (work, count) for work, count in zip(works, counts, strict=True) if count}
+        await self._runs.record_chunked(counted)
+
+    async def _cut(self, works: list[Work], size: ChunkSize) -> tuple[ChunkTable, list[int]]:
+        async with AsyncExitStack() as stack:
+            texts = [await self._text_file(work, stack) for work in works]
+            output = Path(stack.enter_context(TemporaryDirectory(dir=self._storage.scratch))) / "chunks"
+            counts = await self._parsers.chunk(texts, size, output)
+            if isinstance(counts, Failure):
+                raise InvalidInput(counts.message)
+            rows, headings = await asyncio.to_thread(read_rows, output)
+        members = [Member(work.job.id, work.job.document, work.version.id) for work in works]
+        return ChunkTable(members, rows, headings), counts
+
+    async def _text_file(self, work: Work, stack: AsyncExitStack) -> TextFile:
+        version = work.version
+        text = await stack.enter_async_context(self._storage.as_file(version.text_key))
+        index = None
+        if version.page_count or version.text_bytes != version.text_length:
+            index = await stack.enter_async_context(self._storage.as_file(index_key(version.text_key)))
+        return TextFile(text, index, version.media_type)
+
+    async def index(self, run: str) -> None:
+        """Has the chunks embedded and stored, a few calls at a time; each that returned is recorded."""
+        works = {work.job.id: work for work in await self._runs.work(run) if work.job.stage == JobStage.CHUNKED}
+        if not works:
+            return
+        collection = await self._runs.collection(run)
+        table = ChunkTable.from_bytes(await self._storage.read(table_key(run)))
+        on_their_way: deque[tuple[int, asyncio.Task[None]]] = deque()
+        try:
+            for start, end in table.slices(await self._runs.indexed_rows(run), self._limits.upsert_chunks):
+                if len(on_their_way) == self._limits.upserts_at_once:
+                    await self._finish_slice(run, table, on_their_way)
+                    works = {work.job.id: work for work in await self._runs.work(run)}
+                task = asyncio.create_task(self._index_slice(collection, table, works, start, end))
+                on_their_way.append((end, task))
+            while on_their_way:
+                await self._finish_slice(run, table, on_their_way)
+        finally:
+            for _, task in on_their_way:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in on_their_way), return_exceptions=True)
+
+    async def _index_slice(
+        self, collection: str, table: ChunkTable, works: Mapping[str, Work], start: int, end: int
+    ) -> None:
+        documents = await read_slice(self._storage, table, works, start, end)
+        if documents:
+            async with self._upserts:
+                await self._patiently(lambda: self._index.stage(collection, documents))
+
+    async def _finish_slice(
+        self, run: str, table: ChunkTable, on_their_way: deque[tuple[int, asyncio.Task[None]]]
+    ) -> None:
+        end, task = on_their_way[0]
+        await task
+        on_their_way.popleft()
+        start = max(0, end - self._limits.upsert_chunks)
+        touched = {int(number) for number in table.rows["document"][start:end]}
+        so_far, in_all = table.counts(end), table.counts(len(table.rows))
+        by_job = {table.members[number].job: int(so_far[number]) for number in touched}
+        done = [table.members[number].job for number in touched if so_far[number] == in_all[number]]
+        await self._runs.record_indexed(run, end, by_job, done)
+
+    async def publish(self, run: str) -> None:
+        """Makes the documents live. From here on nothing stops them."""
+        collection = await self._runs.collection(run)
+        blocked = True
+        while blocked:
+            works, blocked = await self._runs.claim_publishing(run)
+            if works:
+                versions = [(work.job.document, work.version.id) for work in works]
+                await self._patiently(lambda versions=versions: self._index.publish(collection, versions))
+                await self._runs.record_live(works)
+                log.info("documents_live", run=run, collection=collection, documents=len(works))
+            elif blocked:
+                await asyncio.sleep(PUBLISH_POLL_S)
+
+    async def clean(self, run: str) -> None:
+        """Removes what jobs left that were stopped or failed, and what the run kept for itself."""
+        collection = await self._runs.collection(run)
+        try:
+            table = ChunkTable.from_bytes(await self._storage.read(table_key(run)))
+        except MurpheyError:
+            table = None  # the run never came so far, or this stage was interrupted when it had deleted the table
+        if table is not None:
+            live = await self._runs.live_versions(run)
+            for member in table.members:
+                if member.version not in live:
+                    await self._patiently(
+                        lambda member=member: self._index.delete_version(collection, member.document, member.version)
+                    )
+        await self._storage.delete([table_key(run)])
+        await self.purge()
+        await self._runs.finish(run)
+
+    async def purge(self) -> None:
+        """Deletes objects that nothing names any more."""
+        while keys := await self._runs.discarded_keys(500):
+            await self._storage.delete(keys)
+            await self._runs.forget_keys(keys)
+
+    async def fail_all(self, run: str, error: MurpheyError) -> None:
+        """Gives up every job of the run that goes on."""
+        ids = [work.job.id for work in await self._runs.work(run)]
+        if ids:
+            log.warning("run_failed", run=run, jobs=len(ids), error=error.message)
+            await self._runs.fail(ids, Failure.of(error))
+
+    async def _fail(self, work: Work, failure: Failure) -> None:
+        log.info("document_failed", document=work.job.document, job=work.job.id, reason=failure.reason)
+        await self._runs.fail([work.job.id], failure)
+
+    async def _patiently(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Calls the index again while it is away or overloaded, with growing pauses, until patience ends."""
+        loop = asyncio.get_running_loop()
+        end, pause_s = loop.time() + self._limits.index_patience_s, FIRST_RETRY_S
+        while True:
+            try:
+                return await call()
+            except (Unavailable, Overloaded, DeadlineExceeded) as error:
+                if loop.time() + pause_s > end:
+                    raise
+                log.warning("index_away", error=error.message, retry_in_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LAST_RETRY_S)
+
+
+def _parsed_text(parsed: ParsedFile, text_key: str) -> ParsedText:
+    return ParsedText(
+        text_key, parsed.media_type, parsed.text_bytes, parsed.text_length, parsed.page_count, parsed.found
+    )

@@ -1,0 +1,240 @@
+"""What a workflow knows of the jobs it carries, and what it records of them. Each record is one transaction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ingest.catalog import object_keys
+from ingest.database import Database, discard
+from ingest.documents import Failure, Metadata, Version
+from ingest.jobs import Job, JobChanges, JobOutcome, JobStage, JobState, new_id, now_us
+from ingest.rows import ACTIVE, to_job, to_version
+from ingest.tables import discarded, documents, jobs, runs, versions
+
+CANDIDATES = 2_000
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How much one run carries: several small documents, or one that is larger than `max_bytes`."""
+
+    max_documents: int
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job that goes on, with its version."""
+
+    job: Job
+    version: Version
+
+
+@dataclass(frozen=True)
+class ParsedText:
+    """What parsing found."""
+
+    text_key: str
+    media_type: str
+    text_bytes: int
+    text_length: int
+    page_count: int
+    found: Metadata
+
+
+class Runs:
+    """The queries of the workflows."""
+
+    def __init__(self, database: Database, changes: JobChanges) -> None:
+        self._database = database
+        self._changes = changes
+
+    async def start(self, limits: BatchLimits) -> str | None:
+        """Takes the oldest waiting jobs of one collection into a new run; None when none wait."""
+        run = new_id()
+        async with self._database.write() as connection:
+            chosen = await _next_batch(connection, limits)
+            if not chosen:
+                return None
+            now = now_us()
+            await connection.execute(runs.insert(), {
+                "id": run, "collection": chosen[0].collection, "indexed_rows": 0, "created_us": now,
+            })  # fmt: skip
+            ids = [row.id for row in chosen]
+            waiting = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.QUEUED)
+            await connection.execute(
+                jobs.update().where(waiting).values(run=run, state=JobState.RUNNING, updated_us=now)
+            )
+        self._changes.announce(ids)
+        return run
+
+    async def unfinished(self) -> list[str]:
+        """Runs that have not ended, the oldest first."""
+        async with self._database.read() as connection:
+            return list((await connection.execute(sa.select(runs.c.id).order_by(runs.c.id))).scalars())
+
+    async def collection(self, run: str) -> str:
+        """The collection that a run works for."""
+        async with self._database.read() as connection:
+            return (await connection.execute(sa.select(runs.c.collection).where(runs.c.id == run))).scalar_one()
+
+    async def work(self, run: str) -> list[Work]:
+        """The run's jobs that go on, the oldest first."""
+        going = sa.and_(jobs.c.run == run, jobs.c.state == JobState.RUNNING)
+        of_jobs = sa.select(jobs.c.id.label("job"), versions).join(versions, _version_of_job()).where(going)
+        async with self._database.read() as connection:
+            by_job = {row.job: to_version(row) for row in await connection.execute(of_jobs)}
+            rows = await connection.execute(sa.select(jobs).where(going).order_by(jobs.c.id))
+            return [Work(to_job(row), by_job[row.id]) for row in rows if row.id in by_job]
+
+    async def record_parsed(self, parsed: Mapping[str, tuple[Work, ParsedText]]) -> None:
+        """The texts of these jobs are kept. Texts of jobs that were stopped meanwhile are discarded."""
+        async with self._database.write() as connection:
+            alive = await self._advance(connection, list(parsed), JobStage.PARSED)
+            for job, (work, text) in parsed.items():
+                if job not in alive:
+                    keys = object_keys(work.version.raw_key, text.text_key)[1:]
+                    await discard(self._database, connection, keys)
+                    continue
+                await connection.execute(versions.update().where(_is_version(work)).values(**asdict(text)))
+        self._changes.announce(parsed)
+
+    async def record_chunked(self, counts: Mapping[str, tuple[Work, int]]) -> None:
+        """The chunks of these jobs are kept and counted."""
+        async with self._database.write() as connection:
+            await self._advance(connection, list(counts), JobStage.CHUNKED)
+            for job, (work, count) in counts.items():
+                await connection.execute(jobs.update().where(jobs.c.id == job).values(total_chunks=count))
+                await connection.execute(versions.update().where(_is_version(work)).values(chunk_count=count))
+        self._changes.announce(counts)
+
+    async def indexed_rows(self, run: str) -> int:
+        """How many of the run's chunks are in the retriever for sure."""
+        async with self._database.read() as connection:
+            return (await connection.execute(sa.select(runs.c.indexed_rows).where(runs.c.id == run))).scalar_one()
+
+    async def record_indexed(self, run: str, rows: int, by_job: Mapping[str, int], done: Sequence[str]) -> None:
+        """The run's first `rows` chunks are in the retriever: so many of each job, and all of those that are `done`."""
+        async with self._database.write() as connection:
+            await connection.execute(runs.update().where(runs.c.id == run).values(indexed_rows=rows))
+            mine = jobs.update().where(jobs.c.id == sa.bindparam("job"), jobs.c.run == run)
+            values = [{"job": job, "count": count} for job, count in by_job.items()]
+            if values:
+                await connection.execute(mine.values(indexed_chunks=sa.bindparam("count"), updated_us=now_us()), values)
+            await self._advance(connection, done, JobStage.INDEXED)
+        self._changes.announce(by_job)
+
+    async def claim_publishing(self, run: str) -> tuple[list[Work], bool]:
+        """Marks the run's indexed jobs so that nothing stops them any more, unless an older job of the same document is
+        just being published. Answers with the marked ones, and whether others must wait."""
+        async with self._database.write() as connection:
+            other = jobs.alias()
+            taken = sa.exists().where(
+                other.c.collection == jobs.c.collection, other.c.document == jobs.c.document,
+                other.c.id != jobs.c.id, other.c.publishing,
+            )  # fmt: skip
+            ready = sa.and_(
+                jobs.c.run == run,
+                jobs.c.state == JobState.RUNNING,
+                jobs.c.stage == JobStage.INDEXED,
+                ~jobs.c.publishing,
+            )
+            await connection.execute(jobs.update().where(ready, ~taken).values(publishing=True))
+            blocked = (await connection.execute(sa.select(jobs.c.id).where(ready).limit(1))).first() is not None
+            rows = await connection.execute(sa.select(jobs.c.id).where(jobs.c.run == run, jobs.c.publishing))
+            claimed = set(rows.scalars())
+        return [work for work in await self.work(run) if work.job.id in claimed], blocked
+
+    async def record_live(self, works: Sequence[Work]) -> None:
+        """Searches find these versions now; the earlier ones are forgotten and their files discarded."""
+        async with self._database.write() as connection:
+            for work in works:
+                await self._record_one_live(connection, work)
+        self._changes.announce(work.job.id for work in works)
+
+    async def live_versions(self, run: str) -> set[str]:
+        """The versions that the run's jobs made live."""
+        query = sa.select(jobs.c.version).where(jobs.c.run == run, jobs.c.state == JobState.SUCCEEDED)
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def fail(self, ids: Sequence[str], failure: Failure) -> None:
+        """Gives up jobs that go on."""
+        async with self._database.write() as connection:
+            going = sa.and_(jobs.c.id.in_(ids), jobs.c.state.in_(ACTIVE))
+            values = {"state": JobState.FAILED, "failure": asdict(failure), "publishing": False, "updated_us": now_us()}
+            await connection.execute(jobs.update().where(going).values(**values))
+        self._changes.announce(ids)
+
+    async def finish(self, run: str) -> None:
+        """Nothing is left to do for the run."""
+        async with self._database.write() as connection:
+            await connection.execute(runs.delete().where(runs.c.id == run))
+
+    async def discarded_keys(self, limit: int) -> list[str]:
+        """Objects to delete."""
+        async with self._database.read() as connection:
+            return list((await connection.execute(sa.select(discarded.c.key).limit(limit))).scalars())
+
+    async def forget_keys(self, keys: Sequence[str]) -> None:
+        """These objects are deleted."""
+        async with self._database.write() as connection:
+            await connection.execute(discarded.delete().where(discarded.c.key.in_(keys)))
+
+    async def _advance(self, connection: AsyncConnection, ids: Sequence[str], stage: JobStage) -> set[str]:
+        """Moves jobs that go on to a stage; answers with those."""
+        going = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.RUNNING)
+        moved = jobs.update().where(going).values(stage=stage, updated_us=now_us()).returning(jobs.c.id)
+        return set((await connection.execute(moved)).scalars()) if ids else set()
+
+    async def _record_one_live(self, connection: AsyncConnection, work: Work) -> None:
+        job, now = work.job, now_us()
+        mine = sa.and_(documents.c.collection == job.collection, documents.c.id == job.document_id)
+        earlier = (await connection.execute(sa.select(documents.c.live_version).where(mine))).scalar_one_or_none()
+        outcome = JobOutcome.REPLACED if earlier else JobOutcome.INDEXED
+        await connection.execute(jobs.update().where(jobs.c.id == job.id).values(
+            state=JobState.SUCCEEDED, stage=JobStage.LIVE, outcome=outcome, publishing=False, updated_us=now,
+        ))  # fmt: skip
+        await connection.execute(documents.update().where(mine).values(live_version=work.version.id, updated_us=now))
+        if earlier and earlier != work.version.id:
+            old = replace(work, version=replace(work.version, id=earlier))
+            dropped = versions.delete().where(_is_version(old)).returning(versions.c.raw_key, versions.c.text_key)
+            keys = [key for row in await connection.execute(dropped) for key in object_keys(row.raw_key, row.text_key)]
+            await discard(self._database, connection, keys)
+
+
+async def _next_batch(connection: AsyncConnection, limits: BatchLimits) -> list[sa.Row[tuple[str, str, int]]]:
+    query = (
+        sa.select(jobs.c.id, jobs.c.collection, jobs.c.size_bytes)
+        .where(jobs.c.state == JobState.QUEUED, jobs.c.run == "")
+        .order_by(jobs.c.id)
+        .limit(CANDIDATES)
+    )
+    chosen: list[sa.Row[tuple[str, str, int]]] = []
+    size_bytes = 0
+    for row in await connection.execute(query):
+        if chosen and row.collection != chosen[0].collection:
+            continue
+        size_bytes += row.size_bytes
+        if chosen and (size_bytes > limits.max_bytes or len(chosen) == limits.max_documents):
+            break
+        chosen.append(row)
+    return chosen
+
+
+def _version_of_job() -> sa.ColumnElement[bool]:
+    return sa.and_(
+        versions.c.collection == jobs.c.collection,
+        versions.c.document == jobs.c.document,
+        versions.c.id == jobs.c.version,
+    )
+
+
+def _is_version(work: Work) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        versions.c.collection == work.job.collection,
+        versions.c.document == work.job.document_id,
+        versions.c.id == work.version.id,
+    )

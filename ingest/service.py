@@ -1,0 +1,123 @@
+"""The IngestService: checks, converts, calls the library, converts back."""
+
+from collections.abc import AsyncIterator
+
+import grpc.aio
+
+from ingest.documents import DocumentState
+from ingest.jobs import JobState
+from ingest.library import Library
+from ingest.messages import document_message, job_message, to_upload
+from mesh.errors import InvalidInput
+from mesh.names import collection_id, document_ids, resource_id
+from mesh.paging import decode_token, encode_token, page_size
+from murphey.ingest.v1 import ingest_pb2 as pb
+from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
+
+NAME = "murphey.ingest.v1.IngestService"
+MAX_PIECE_BYTES = 1024 * 1024
+
+Context = grpc.aio.ServicerContext
+
+
+class IngestServicer(IngestServiceServicer):
+    """One method an RPC; the contract describes them."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._catalog = library.catalog
+
+    async def UploadDocument(
+        self, request_iterator: AsyncIterator[pb.UploadDocumentRequest], context: Context
+    ) -> pb.UploadDocumentResponse:
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None or not first.HasField("header"):
+            raise InvalidInput("The first message of an upload must hold its header.", field="header")
+        upload = to_upload(first.header)
+        done = await self._library.upload(upload, first.header.size_bytes, first.header.sha256, _pieces(requests))
+        return pb.UploadDocumentResponse(document=document_message(done.document), job=job_message(done.job))
+
+    async def GetDocument(self, request: pb.GetDocumentRequest, context: Context) -> pb.GetDocumentResponse:
+        document = await self._catalog.document(*document_ids(request.name))
+        return pb.GetDocumentResponse(document=document_message(document))
+
+    async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Context) -> pb.ListDocumentsResponse:
+        size = page_size(request.page_size)
+        found = await self._catalog.documents(
+            collection_id(request.parent, "parent"),
+            after=decode_token(request.page_token),
+            limit=size + 1,
+            state=_document_state(request.state),
+            display_name=request.display_name,
+        )
+        token = encode_token(found[size - 1].display_name) if len(found) > size else ""
+        documents = [document_message(document) for document in found[:size]]
+        return pb.ListDocumentsResponse(documents=documents, next_page_token=token)
+
+    async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:
+        return pb.DeleteDocumentResponse(deleted_chunks=await self._library.delete(*document_ids(request.name)))
+
+    async def GetDocumentText(self, request: pb.GetDocumentTextRequest, context: Context) -> pb.GetDocumentTextResponse:
+        span = (request.span.start, request.span.end) if request.HasField("span") else None
+        found = await self._library.text(*document_ids(request.name), span, request.version)
+        return pb.GetDocumentTextResponse(
+            text=found.text, span={"start": found.start, "end": found.end}, text_length=found.text_length,
+            version=found.version, page=found.page,
+        )  # fmt: skip
+
+    async def DownloadDocument(
+        self, request: pb.DownloadDocumentRequest, context: Context
+    ) -> AsyncIterator[pb.DownloadDocumentResponse]:
+        document, pieces = await self._library.download(*document_ids(request.name))
+        yield pb.DownloadDocumentResponse(document=document_message(document))
+        async for piece in pieces:
+            yield pb.DownloadDocumentResponse(data=piece)
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        return pb.GetJobResponse(job=job_message(await self._catalog.job(resource_id(request.name, "jobs"))))
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        size = page_size(request.page_size)
+        found = await self._catalog.jobs(
+            before=decode_token(request.page_token),
+            limit=size + 1,
+            batch=request.batch,
+            state=_job_state(request.state),
+            updated_since_us=request.updated_since.ToMicroseconds(),
+        )
+        token = encode_token(found[size - 1].id) if len(found) > size else ""
+        return pb.ListJobsResponse(jobs=[job_message(job) for job in found[:size]], next_page_token=token)
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
+        return pb.CancelJobResponse(job=job_message(await self._catalog.cancel(resource_id(request.name, "jobs"))))
+
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
+        return pb.RetryJobResponse(job=job_message(await self._library.retry(resource_id(request.name, "jobs"))))
+
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
+        async for job in self._library.watch(resource_id(request.name, "jobs")):
+            yield pb.WatchJobResponse(job=job_message(job))
+
+
+async def _pieces(requests: AsyncIterator[pb.UploadDocumentRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.HasField("header"):
+            raise InvalidInput("Only the first message of an upload holds a header.", field="header")
+        if len(request.data) > MAX_PIECE_BYTES:
+            raise InvalidInput(
+                f"A piece of the upload has {len(request.data)} bytes; {MAX_PIECE_BYTES} are allowed.", field="data"
+            )
+        yield request.data
+
+
+def _document_state(number: int) -> DocumentState | None:
+    if number and number not in DocumentState.__members__.values():
+        raise InvalidInput(f"{number} is not a state of documents.", field="state")
+    return DocumentState(number) if number else None
+
+
+def _job_state(number: int) -> JobState | None:
+    if number and number not in JobState.__members__.values():
+        raise InvalidInput(f"{number} is not a state of jobs.", field="state")
+    return JobState(number) if number else None

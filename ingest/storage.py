@@ -1,0 +1,95 @@
+"""Files by key, in a folder or in S3, GCS or Azure by URL: raw documents, their texts, and what workflows keep on the way.
+
+An object is there whole or not at all. What is being received lies in a scratch folder, which is emptied at start.
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from mesh.errors import Corrupt, Unavailable
+
+DOWNLOAD_CHUNK_BYTES = 256 * 1024
+
+
+class Storage:
+    """Objects by key. Every failure of the store is Unavailable, a missing object Corrupt: a row promised that it is there."""
+
+    def __init__(self, store: ObjectStore, scratch: Path, folder: Path | None) -> None:
+        self._store = store
+        self._folder = folder
+        self.scratch = scratch
+
+    @classmethod
+    def open(cls, url: str, data: Path) -> "Storage":
+        """At a URL such as `s3://bucket/prefix`, or in the data folder when the URL is empty."""
+        scratch = data / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        if url:
+            return cls(from_url(url), scratch, None)
+        folder = (data / "objects").absolute()
+        return cls(LocalStore(folder, mkdir=True), scratch, folder)
+
+    async def put(self, key: str, content: bytes | Path) -> None:
+        """Keeps bytes, or a file's."""
+        try:
+            await obstore.put_async(self._store, key, content)
+        except (BaseError, OSError) as error:
+            raise Unavailable(f"The object store cannot keep a file: {_first_line(error)}") from error
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """An object's bytes, or those from `start` to `end`."""
+        if end is not None and end <= start:
+            return b""
+        try:
+            if end is not None:
+                return bytes(await obstore.get_range_async(self._store, key, start=start, end=end))
+            return bytes(await (await obstore.get_async(self._store, key)).bytes_async())
+        except FileNotFoundError as error:
+            raise Corrupt(f"The object {key} is gone from the object store. Upload the document again.") from error
+        except BaseError as error:
+            raise Unavailable(f"The object store cannot be read: {_first_line(error)}") from error
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """An object's bytes, piece by piece."""
+        try:
+            result = await obstore.get_async(self._store, key)
+            async for piece in result.stream(min_chunk_size=DOWNLOAD_CHUNK_BYTES):
+                yield bytes(piece)
+        except FileNotFoundError as error:
+            raise Corrupt(f"The object {key} is gone from the object store. Upload the document again.") from error
+
+    async def delete(self, keys: list[str]) -> None:
+        """Deletes objects; one that is not there counts as deleted."""
+        for key in keys:
+            try:
+                await obstore.delete_async(self._store, key)
+            except FileNotFoundError:
+                pass
+            except BaseError as error:
+                raise Unavailable(f"The object store cannot delete: {_first_line(error)}") from error
+
+    @asynccontextmanager
+    async def as_file(self, key: str) -> AsyncIterator[Path]:
+        """An object as a file on this machine: the file itself in a folder store, a copy while inside otherwise."""
+        if self._folder is not None:
+            yield self._folder / key
+            return
+        with TemporaryDirectory(dir=self.scratch) as folder:
+            path = Path(folder) / "object"
+            with path.open("wb") as file:
+                async for piece in self.stream(key):
+                    await asyncio.to_thread(file.write, piece)
+            yield path
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,80 @@
+"""The tables, as the queries see them. Migrations make them; a test compares the two."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("display_name", sa.Text, nullable=False),
+    sa.Column("live_version", sa.String(64), nullable=False),
+    sa.Column("job", sa.String(32), nullable=False),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("updated_us", sa.BigInteger, nullable=False),
+    sa.Index("documents_by_name", "collection", "display_name", unique=True),
+)
+"""A row a document; `live_version` is empty while none is live, `job` is the last one."""
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("document", sa.String(32), primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("content_key", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("raw_key", sa.Text, nullable=False),
+    sa.Column("text_key", sa.Text, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("text_bytes", sa.BigInteger, nullable=False),
+    sa.Column("text_length", sa.BigInteger, nullable=False),
+    sa.Column("page_count", sa.Integer, nullable=False),
+    sa.Column("chunk_count", sa.Integer, nullable=False),
+    sa.Column("metadata", sa.JSON, nullable=False),
+    sa.Column("found", sa.JSON, nullable=False),
+)
+"""A row a content of a document that is live, on its way, or failed and can be tried again."""
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("collection", sa.String(64), nullable=False),
+    sa.Column("document", sa.String(32), nullable=False),
+    sa.Column("display_name", sa.Text, nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("batch", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("stage", sa.SmallInteger, nullable=False),
+    sa.Column("outcome", sa.SmallInteger, nullable=False),
+    sa.Column("publishing", sa.Boolean, nullable=False),
+    sa.Column("run", sa.String(32), nullable=False),
+    sa.Column("total_chunks", sa.Integer, nullable=False),
+    sa.Column("indexed_chunks", sa.Integer, nullable=False),
+    sa.Column("failure", sa.JSON(none_as_null=True)),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("updated_us", sa.BigInteger, nullable=False),
+    sa.Index("jobs_by_document", "collection", "document"),
+    sa.Index("jobs_by_batch", "batch", "id"),
+    sa.Index("jobs_by_run", "run"),
+    sa.Index("jobs_by_state", "state", "id"),
+)
+"""A row a job; `run` is the workflow that carries it, `publishing` that it can no longer be stopped."""
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("collection", sa.String(64), nullable=False),
+    sa.Column("indexed_rows", sa.Integer, nullable=False),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+)
+"""A row a workflow that has not ended; the first `indexed_rows` of its chunks are in the retriever."""
+
+discarded = sa.Table("discarded", metadata, sa.Column("key", sa.Text, primary_key=True))
+"""Objects that nothing names any more and that are still to be deleted."""
