@@ -46,4 +46,6 @@ breaking:
 	@BUF=$(BUF) bash .ci/breaking
 
 vet:
+	@unformatted=$$(cd gateway && "$$($(GO) env GOROOT)/bin/gofmt" -l *.go internal) && test -z "$$unformatted" || \
+	  { echo "gofmt would change: $$unformatted"; exit 1; }
 	cd gateway && $(GO) vet ./...

@@ -39,7 +39,7 @@ class Question:
 
 
 QUESTIONS = (
-    Question("How many turns of the hand crank close the shutter?", "dome-manual.pdf", 3, "42"),
+    Question("How many turns of the hand crank close the shutter?", "dome-manual.pdf", 3, "42 turns"),
     Question("What does admission to a public night cost for adults?", "visiting.md", 0, "7 euros"),
     Question("Which chess opening did Bobby Fischer play against Boris Spassky in 1972?"),
 )
