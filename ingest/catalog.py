@@ -92,7 +92,7 @@ class Catalog:
         """A collection's documents by display name, from the one after `after`."""
         query = DOCUMENTS.where(documents.c.collection == collection, documents.c.display_name > after)
         if state is not None:
-            query = query.where(state == STATE_OF_DOCUMENT)
+            query = query.where(STATE_OF_DOCUMENT.in_((int(state),)))
         if display_name:
             query = query.where(documents.c.display_name == display_name)
         async with self._database.read() as connection:

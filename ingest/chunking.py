@@ -6,9 +6,9 @@ Markdown is cut at headings first: small sections are put together, large ones s
 memory does not grow with the document.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
@@ -32,6 +32,7 @@ _SEPARATORS = [
     rf"\S{{{LONG_WORD_CHARACTERS}}}",
     "",
 ]
+"""Paragraphs, lines, sentences, parts of sentences, words, parts of words, characters."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,8 @@ class Chunker:
         first, start, end = group[0][0], group[0][0].start, group[-1][0].end
         tokens = sum(tokens for _, tokens in group)
         if tokens <= self._room(first.above) and end - start <= MAX_CHUNK_CHARACTERS:
-            headings = os.path.commonprefix([section.above for section, _ in group])
-            spans, later = [(start, end)], tuple(headings)
-            above = later
+            above = later = _common([section.above for section, _ in group])
+            spans = [(start, end)]
         else:
             above, later = first.above, first.path
             room = min(self._room(above), self._room(later))
@@ -166,6 +166,12 @@ def _even(tokens: int, limit: int) -> int:
     limit = max(8, limit)
     pieces = ceil(tokens / limit)
     return min(limit, ceil(tokens / pieces * 1.1) + 1)
+
+
+def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The headings that all paths begin with."""
+    shared = takewhile(lambda titles: len(set(titles)) == 1, zip(*paths, strict=False))
+    return tuple(titles[0] for titles in shared)
 
 
 def _stripped(text: str, start: int, end: int) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """What people do with documents: upload, read, delete; and with jobs: cancel, try again, watch."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections import OrderedDict
@@ -117,10 +118,8 @@ class Library:
             seen = await self.catalog.job(job)
             yield seen
             while not seen.state.ended:
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), WATCH_POLL_S)
-                except TimeoutError:
-                    pass
                 changed.clear()
                 now = await self.catalog.job(job)
                 if now != seen:

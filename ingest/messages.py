@@ -26,10 +26,15 @@ def to_upload(header: pb.UploadHeader) -> NewUpload:
 def document_message(document: Document) -> pb.Document:
     """A document."""
     message = pb.Document(
-        name=document.name, display_name=document.display_name, state=f"DOCUMENT_STATE_{document.state.name}", version=document.live_version,
-        job=f"jobs/{document.job}", create_time=_time(document.created_us), update_time=_time(document.updated_us),
+        name=document.name,
+        display_name=document.display_name,
+        state=f"DOCUMENT_STATE_{document.state.name}",
+        version=document.live_version,
+        job=f"jobs/{document.job}",
+        create_time=_time(document.created_us),
+        update_time=_time(document.updated_us),
         error=_status(document.failure),
-    )  # fmt: skip
+    )
     version = document.shown
     if version is not None:
         message.media_type, message.size_bytes, message.sha256 = version.media_type, version.size_bytes, version.sha256
@@ -43,10 +48,19 @@ def document_message(document: Document) -> pb.Document:
 def job_message(job: Job) -> pb.Job:
     """A job."""
     return pb.Job(
-        name=job.name, document=job.document, display_name=job.display_name, batch=job.batch, state=f"JOB_STATE_{job.state.name}",
-        stage=f"JOB_STAGE_{job.stage.name}", outcome=f"JOB_OUTCOME_{job.outcome.name}", total_chunks=job.total_chunks, indexed_chunks=job.indexed_chunks,
-        error=_status(job.failure), create_time=_time(job.created_us), update_time=_time(job.updated_us),
-    )  # fmt: skip
+        name=job.name,
+        document=job.document,
+        display_name=job.display_name,
+        batch=job.batch,
+        state=f"JOB_STATE_{job.state.name}",
+        stage=f"JOB_STAGE_{job.stage.name}",
+        outcome=f"JOB_OUTCOME_{job.outcome.name}",
+        total_chunks=job.total_chunks,
+        indexed_chunks=job.indexed_chunks,
+        error=_status(job.failure),
+        create_time=_time(job.created_us),
+        update_time=_time(job.updated_us),
+    )
 
 
 def _status(failure: Failure | None) -> status_pb2.Status | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -205,14 +206,14 @@ class Runs:
             await discard(self._database, connection, keys)
 
 
-async def _next_batch(connection: AsyncConnection, limits: BatchLimits) -> list[sa.Row[tuple[str, str, int]]]:
+async def _next_batch(connection: AsyncConnection, limits: BatchLimits) -> list[Any]:
     query = (
         sa.select(jobs.c.id, jobs.c.collection, jobs.c.size_bytes)
         .where(jobs.c.state == JobState.QUEUED, jobs.c.run == "")
         .order_by(jobs.c.id)
         .limit(CANDIDATES)
     )
-    chosen: list[sa.Row[tuple[str, str, int]]] = []
+    chosen: list[Any] = []
     size_bytes = 0
     for row in await connection.execute(query):
         if chosen and row.collection != chosen[0].collection:

@@ -13,9 +13,8 @@ OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 PLAIN, MARKDOWN, HTML, XML = "text/plain", "text/markdown", "text/html", "application/xml"
 CSV, TSV, MAIL, PDF = "text/csv", "text/tab-separated-values", "message/rfc822", "application/pdf"
 EPUB, RTF = "application/epub+zip", "application/rtf"
-DOCX, PPTX, XLSX = (
-    OOXML + part for part in ("wordprocessingml.document", "presentationml.presentation", "spreadsheetml.sheet")
-)
+DOCX, PPTX = OOXML + "wordprocessingml.document", OOXML + "presentationml.presentation"
+XLSX = OOXML + "spreadsheetml.sheet"
 DOC, PPT, XLS, MSG = (
     "application/msword",
     "application/vnd.ms-powerpoint",
@@ -45,7 +44,8 @@ _OLE = [
 ]  # fmt: skip
 
 _HEADER = re.compile(
-    rb"^(?:from|to|cc|subject|date|received|mime-version|message-id|return-path|delivered-to|reply-to|content-type|x-[\w-]+)[ \t]*:",
+    rb"^(?:from|to|cc|subject|date|received|mime-version|message-id|return-path|delivered-to|reply-to|content-type"
+    rb"|x-[\w-]+)[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -114,11 +114,9 @@ class WorkerPool:
                 process = await self._spawn()
             yield process
         finally:
-            usable = process is not None and process in self._all
-            if usable and process.answered >= self._limits.documents_per_process:
+            if process is not None and process.answered >= self._limits.documents_per_process:
                 await self._discard(process)
-                usable = False
-            self._idle.put_nowait(process if usable else None)
+            self._idle.put_nowait(process if process in self._all else None)
 
     async def _spawn(self) -> "_Process":
         options = {
@@ -134,6 +132,9 @@ class WorkerPool:
         process = _Process(child)
         try:
             await asyncio.wait_for(process.receive(), START_TIMEOUT_S)
+        except asyncio.CancelledError:
+            await process.kill()
+            raise
         except (asyncio.IncompleteReadError, TimeoutError) as error:
             await process.kill()
             raise Unavailable("The parser process does not start; its reason stands in the log of ingest.") from error

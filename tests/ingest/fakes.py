@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import grpc.aio
 
@@ -105,7 +106,7 @@ class FakeRetriever(RetrieverServiceServicer):
 class RetrieverSettings(ServiceSettings):
     """Of the fake."""
 
-    service = "retriever"
+    service: ClassVar[str] = "retriever"
 
 
 @asynccontextmanager
