@@ -1,0 +1,114 @@
+// Package server puts gRPC and HTTP behind one port and stops them in time. What is answered is up to rest and passthrough.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/rs/cors"
+	"google.golang.org/grpc/health"
+
+	"murphey.dev/gateway/internal/backend"
+	"murphey.dev/gateway/internal/passthrough"
+	"murphey.dev/gateway/internal/rest"
+	"murphey.dev/gateway/internal/settings"
+)
+
+// Run serves on the listener until the context ends and then lets running calls end, for at most settings.Drain. The
+// listener is closed when it returns.
+func Run(ctx context.Context, settings settings.Settings, listener net.Listener, openAPI []byte) error {
+	backends, err := backend.Open(settings.Targets)
+	if err != nil {
+		return err
+	}
+	defer backends.Close()
+
+	// Calls live in this context; its end cuts off those that outlast the drain.
+	calls, cutOff := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutOff()
+	healthServer := health.NewServer()
+	go backends.Report(calls, healthServer)
+	grpcServer := passthrough.NewServer(backends, healthServer)
+	defer grpcServer.Stop()
+
+	limits := rest.Limits{UploadBytes: settings.MaxUploadBytes, JSONBytes: settings.MaxJSONBytes}
+	api, err := rest.New(calls, backends, limits, openAPI)
+	if err != nil {
+		return err
+	}
+	web := logged(withCORS(settings.CORSOrigins, guarded(settings, api)))
+	server := newServer(calls, byProtocol(grpcServer, web))
+	return serve(ctx, server, listener, settings.Drain, func() {
+		healthServer.Shutdown() // every watcher hears NOT_SERVING and goes elsewhere
+	}, cutOff)
+}
+
+func newServer(calls context.Context, handler http.Handler) *http.Server {
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		// No WriteTimeout: it would cut answers and downloads off in the middle.
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 1000,
+			SendPingTimeout:      30 * time.Second, // finds clients that vanished without a word
+			PingTimeout:          10 * time.Second,
+		},
+		BaseContext: func(net.Listener) context.Context { return calls },
+		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+}
+
+// byProtocol sends gRPC to the services as it is, and the rest to the HTTP face.
+func byProtocol(grpc, web http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			grpc.ServeHTTP(w, r)
+			return
+		}
+		web.ServeHTTP(w, r)
+	})
+}
+
+func serve(ctx context.Context, server *http.Server, listener net.Listener, drain time.Duration, stopping, cutOff func()) error {
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	stopping()
+	slog.Info("stopping", "drain_s", drain.Seconds())
+	patience, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	if err := server.Shutdown(patience); err != nil {
+		slog.Warn("calls_cut_off", "after_s", drain.Seconds())
+		cutOff()
+		return server.Close()
+	}
+	return nil
+}
+
+// withCORS lets pages of the given origins call. Without origins no header is sent, and browsers refuse.
+func withCORS(origins []string, next http.Handler) http.Handler {
+	if len(origins) == 0 {
+		return next
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodDelete},
+		AllowedHeaders: []string{"Accept", "Authorization", "Content-Type", "Grpc-Timeout", "Traceparent", "Tracestate"},
+		ExposedHeaders: []string{"Content-Disposition", "Retry-After"},
+		MaxAge:         600,
+	}).Handler(next)
+}
