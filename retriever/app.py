@@ -62,7 +62,11 @@ async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog]:
     from retriever.stores.edge.store import EdgeStore
 
     state = settings.data / settings.service
-    store = await EdgeStore.open(state / "indexes", max_waiting_searches=settings.max_waiting_searches)
+    store = await EdgeStore.open(
+        state / "indexes",
+        max_waiting_searches=settings.max_waiting_searches,
+        optimize_after_chunks=settings.optimize_after_chunks,
+    )
     return store, FileCatalog(state / "catalog.json")
 
 

@@ -74,6 +74,9 @@ class Filter:
     must_not: "tuple[Condition, ...]" = ()
 
 
+NO_FILTER = Filter()
+"""Selects everything."""
+
 FieldTest = Equals | NumberRange | TimeRange | Exists
 Condition = FieldTest | Filter
 

@@ -10,7 +10,7 @@ from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, DocumentVersion
 from retriever.collections import Collections
 from retriever.embedding import Purpose
-from retriever.filters import Filter
+from retriever.filters import NO_FILTER, Filter
 from retriever.sparse import SparseVector, words_of
 from retriever.stores.base import Hit, Mode, Store, StoreQuery, Window
 
@@ -25,7 +25,7 @@ class Question:
     text: str = ""
     vector: Sequence[float] | None = None
     mode: Mode = Mode.HYBRID
-    condition: Filter = Filter()
+    condition: Filter = NO_FILTER
     limit: int = DEFAULT_LIMIT
     minimum_score: float | None = None
     neighbors: int = 0

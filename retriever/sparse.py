@@ -30,9 +30,9 @@ class Words:
     """Splits, stems and weighs the words of one language. Thread-safe."""
 
     def __init__(self, language: str) -> None:
-        config = dict(k=TERM_SATURATION, b=LENGTH_NORMALIZATION, avg_len=AVERAGE_WORDS, language=language.lower())
+        config = Bm25Config(k=TERM_SATURATION, b=LENGTH_NORMALIZATION, avg_len=AVERAGE_WORDS, language=language.lower())
         try:
-            self._bm25 = Bm25(Bm25Config(**config))  # pyright: ignore[reportArgumentType]
+            self._bm25 = Bm25(config)
         except ValueError as error:
             message = (
                 f"There is no word model for the language {language[:50]!r}: write an English name such as 'german'."

@@ -1,4 +1,4 @@
-"""What a store of chunks is. `edge` and `server` keep the same promises; tests/retriever/test_store_contract.py holds both to them."""
+"""What a store of chunks is. `edge` and `server` keep the same promises; one suite of tests holds both to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Protocol
 
 from retriever.chunks import Chunk, DocumentVersion
-from retriever.filters import Filter, Kind
+from retriever.filters import NO_FILTER, Filter, Kind
 from retriever.sparse import SparseVector
 
 
@@ -35,7 +35,7 @@ class StoreQuery:
     limit: int
     dense: Sequence[float] | None = None
     sparse: SparseVector | None = None
-    condition: Filter = Filter()
+    condition: Filter = NO_FILTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,7 @@ from retriever.chunks import Chunk, MetadataValue
 from retriever.filters import METADATA, Kind, is_time
 
 DENSE, SPARSE = "dense", "sparse"
-LIVE = "live"
-"""1 when searches see the chunk, 0 while it is staged."""
-
-FIXED_INDEXES = {
-    "document": "keyword",
-    "version": "keyword",
-    "display_name": "keyword",
-    "page": "float",
-    "index": "integer",
-    LIVE: "integer",
-}
+FIXED_INDEXES = {"document": "keyword", "display_name": "keyword", "page": "float", "index": "integer"}
 COLUMN_INDEXES = {Kind.TEXT: "keyword", Kind.NUMBER: "float", Kind.FLAG: "keyword", Kind.TIME: "datetime"}
 
 
@@ -36,10 +26,9 @@ def field_path(field: str, kind: Kind) -> str:
     return column(field.removeprefix(METADATA), kind) if field.startswith(METADATA) else field
 
 
-def to_payload(chunk: Chunk, *, staged: bool) -> dict[str, Any]:
+def to_payload(chunk: Chunk) -> dict[str, Any]:
     """What is stored beside the vectors."""
     return {
-        LIVE: 0 if staged else 1,
         "document": chunk.document,
         "version": chunk.version,
         "index": chunk.index,

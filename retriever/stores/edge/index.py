@@ -1,9 +1,11 @@
 """The indexes of a folder, each with the shard that is current, kept whole over crashes. Runs inside the engine's process."""
 
-import json
 import shutil
+import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mesh import logs
@@ -11,42 +13,63 @@ from mesh.errors import NotFound
 from retriever.chunks import DocumentVersion
 from retriever.filters import Kind
 from retriever.stores import conditions
-from retriever.stores.base import Counts, IndexedChunk, Selection, StoreQuery, Window
+from retriever.stores.base import Counts, IndexedChunk, OfIds, Selection, StoreQuery, Window
 from retriever.stores.edge import shard as shards
+from retriever.stores.edge.optimizer import Phase, Rebuild
 from retriever.stores.edge.shard import EDGE, FoundPoint, Payload, Shard
+from retriever.stores.edge.staging import Staging
 
 log = logs.get(__name__)
 
+FLUSH_AFTER_S = 2.0
+"""How long the engine's log may grow: it is read again when an index is opened after a crash."""
+CHUNKS_AT_ONCE = 256
+"""Published in one step: searches wait for it, about 10 ms."""
+REBUILD_FRACTION = 0.15
+RETRY_REBUILD_S = 60.0
 _CURRENT = "current"
-_PUBLISHING = "publishing"
 
 
 class Index:
-    """One index: `current` in its folder names the sub-folder of the shard in use."""
+    """One index: `current` in its folder names the sub-folder of the shard in use; every other sub-folder is refuse."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._shard = Shard.load(folder / (folder / _CURRENT).read_text())
-        self._unflushed = False
-        self._finish_publish()
+    def __init__(self, folder: Path, limits: "Limits", wake: Callable[[], None]) -> None:
+        self._folder, self._limits, self._wake = folder, limits, wake
+        self._name = (folder / _CURRENT).read_text()
+        self._shard = Shard.load(folder / self._name)
+        self._rebuild: Rebuild | None = None
+        self._retry_at = 0.0
+        self._flush_at: float | None = None
+        self._deleted = 0
+        self._never_indexed = 0
+        self._hidden: Sequence[DocumentVersion] = ()
+        self._staging = Staging(folder / "staged.sqlite")
+        self._remove_refuse()
+        for _ in self._finish_publishing():
+            pass
 
     @classmethod
-    def create(cls, folder: Path, dimensions: int) -> "Index":
+    def create(cls, folder: Path, dimensions: int, limits: "Limits", wake: Callable[[], None]) -> "Index":
         """A new one, or the one that is there."""
         if not (folder / _CURRENT).exists():
             shutil.rmtree(folder, ignore_errors=True)
             name = uuid.uuid4().hex
             Shard.create(folder / name, dimensions).close()
             write_atomically(folder / _CURRENT, name)
-        return cls(folder)
+        return cls(folder, limits, wake)
+
+    @property
+    def writable(self) -> bool:
+        """False for the moment in which the shard is copied."""
+        return self._rebuild is None or self._rebuild.phase is not Phase.COPYING
 
     def search(self, queries: Sequence[StoreQuery]) -> list[list[FoundPoint]]:
         """The answers to a batch."""
-        return self._shard.search(queries)
+        return self._shard.search(queries, self._hidden)
 
     def search_one(self, query: StoreQuery) -> list[FoundPoint]:
         """The answer to one."""
-        return self._shard.search([query])[0]
+        return self.search([query])[0]
 
     def windows(self, windows: Sequence[Window]) -> list[tuple[str, Payload]]:
         """The published chunks in any of the windows."""
@@ -54,61 +77,128 @@ class Index:
 
     def upsert(self, chunks: Sequence[IndexedChunk], staged: bool) -> None:
         """Stores all or none."""
-        self._apply([shards.upsert_operation(chunks, staged=staged)])
+        if staged:
+            self._staging.put(chunks)
+        else:
+            self._apply(shards.upsert_operation(chunks))
+            self._staging.delete(OfIds(tuple(item.chunk.id for item in chunks)))
 
-    def publish(self, versions: Sequence[DocumentVersion]) -> int:
-        """Both steps happen, even when the process dies between them."""
-        removed = self._shard.count(conditions.of_other_versions(list(versions), EDGE))
-        intent = [[version.document, version.version] for version in versions]
-        write_atomically(self._folder / _PUBLISHING, json.dumps(intent))
-        self._apply(shards.publish_operations(versions))
-        (self._folder / _PUBLISHING).unlink()
-        return removed
+    def publish(self, versions: Sequence[DocumentVersion]) -> Iterator[int | None]:
+        """Goes on in steps, so that searches come between them; the last step gives the number of chunks removed."""
+        self._staging.intend(versions)
+        yield from self._finish_publishing()
 
     def delete(self, selection: Selection) -> int:
-        """Removes what is selected."""
-        deleted = self._shard.count(conditions.selected(selection, EDGE))
+        """Removes what is selected, here and among the staged."""
+        condition = conditions.selected(selection, EDGE)
+        deleted = self._shard.count(condition)
         if deleted:
-            self._apply([shards.delete_operation(selection)])
-        return deleted
+            self._apply(shards.delete_operation(selection))
+            self._deleted += deleted
+        return deleted + self._staging.delete(selection)
 
     def add_fields(self, fields: Sequence[tuple[str, Kind]]) -> None:
         """Indexes metadata keys."""
-        self._apply(shards.field_operations(fields))
+        for operation in shards.field_operations(fields):
+            self._apply(operation)
 
     def count(self) -> Counts:
         """Exact counts."""
-        return self._shard.counts()
+        return Counts(live=self._shard.sizes()[0], staged=self._staging.count())
 
-    def keep_house(self) -> None:
-        """Between requests: writes segments down, so that opening the index stays fast."""
-        if self._unflushed:
+    def keep_house(self) -> bool:
+        """A step of what is to be done besides requests; False when there is nothing now."""
+        if self._rebuild is not None:
+            worked = self._rebuild.step()
+            self._settle(self._rebuild)
+            return worked
+        if self._flush_at is not None and time.monotonic() >= self._flush_at:
             self._shard.flush()
-            self._unflushed = False
+            self._flush_at = None
+            self._rebuild_when_due()
+        return False
 
     def close(self) -> None:
         """Writes everything down."""
+        if self._rebuild is not None:
+            self._rebuild.abandon()
         self._shard.flush()
         self._shard.close()
+        self._staging.close()
 
-    def _apply(self, operations: Sequence[shards.q.UpdateOperation]) -> None:
-        for operation in operations:
-            self._shard.apply(operation)
-        self._unflushed = True
+    def _apply(self, operation: shards.q.UpdateOperation) -> None:
+        self._shard.apply(operation)
+        if self._rebuild is not None:
+            self._rebuild.record(operation)
+        if self._flush_at is None:
+            self._flush_at = time.monotonic() + FLUSH_AFTER_S
 
-    def _finish_publish(self) -> None:
-        path = self._folder / _PUBLISHING
-        if path.exists():
-            versions = [DocumentVersion(*pair) for pair in json.loads(path.read_text())]
-            self._apply(shards.publish_operations(versions))
-            path.unlink()
+    def _finish_publishing(self) -> Iterator[int | None]:
+        """What was intended, be it just now or before a crash: store the new, then drop the old and show the new at once."""
+        versions = self._staging.intended()
+        if not versions:
+            return
+        live = self._shard.count
+        self._hidden = [v for v in versions if not live(conditions.of_versions([v], EDGE))]
+        for position, chunks in enumerate(self._staging.slices(versions, CHUNKS_AT_ONCE)):
+            if position:
+                yield None  # searches come in between, and see the old versions
+            self._apply(shards.upsert_operation(chunks))
+        removed = live(conditions.of_other_versions(versions, EDGE))
+        if removed:
+            self._apply(shards.replace_operation(versions))
+            self._deleted += removed
+        self._hidden = ()
+        self._staging.finish(versions)
+        yield removed
+
+    def _rebuild_when_due(self) -> None:
+        """When searching one by one, or over deleted points, has become slow."""
+        points, unindexed = self._shard.sizes()
+        threshold = max(self._limits.optimize_after_chunks, int(points * REBUILD_FRACTION))
+        if max(unindexed - self._never_indexed, self._deleted) < threshold or time.monotonic() < self._retry_at:
+            return
+        log.info("rebuild_started", index=self._folder.name, points=points, unindexed=unindexed, deleted=self._deleted)
+        self._deleted = 0
+        target = self._folder / uuid.uuid4().hex
+        self._rebuild = Rebuild(self._folder / self._name, target, self._wake)
+
+    def _settle(self, rebuild: Rebuild) -> None:
+        if rebuild.phase is Phase.FAILED:
+            rebuild.abandon()
+            self._rebuild, self._retry_at = None, time.monotonic() + RETRY_REBUILD_S
+        elif rebuild.phase is Phase.DONE:
+            self._swap(rebuild)
+
+    def _swap(self, rebuild: Rebuild) -> None:
+        """From here on the copy is the index; a crash before the rename leaves the old shard, which has everything too."""
+        assert rebuild.shard is not None  # noqa: S101 - it is done
+        old, old_name = self._shard, self._name
+        write_atomically(self._folder / _CURRENT, rebuild.target.name)
+        self._shard, self._name, self._rebuild = rebuild.shard, rebuild.target.name, None
+        old.close()
+        threading.Thread(target=shutil.rmtree, args=(self._folder / old_name, True), daemon=True).start()
+        points, self._never_indexed = self._shard.sizes()
+        log.info("rebuild_done", index=self._folder.name, points=points, unindexed=self._never_indexed)
+
+    def _remove_refuse(self) -> None:
+        for entry in self._folder.iterdir():
+            if entry.is_dir() and entry.name != self._name:
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an index is rebuilt."""
+
+    optimize_after_chunks: int = 8_000
 
 
 class Indexes:
     """All indexes under a folder; opened when first used."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, limits: Limits, wake: Callable[[], None] = lambda: None) -> None:
+        self._root, self._limits, self._wake = root, limits, wake
         self._open: dict[str, Index] = {}
         root.mkdir(parents=True, exist_ok=True)
 
@@ -126,10 +216,10 @@ class Indexes:
     def create(self, name: str, dimensions: int) -> None:
         """Makes an index; one that is there stays."""
         if name not in self._open:
-            self._open[name] = Index.create(self._root / name, dimensions)
+            self._open[name] = Index.create(self._root / name, dimensions, self._limits, self._wake)
 
     def drop(self, name: str) -> None:
-        """Deletes an index: unnamed first, so that a crash leaves no half of it."""
+        """Deletes an index; its pointer first, so that a crash leaves no half of it in use."""
         index = self._open.pop(name, None)
         if index is not None:
             index.close()
@@ -141,13 +231,16 @@ class Indexes:
         if name not in self._open:
             if not (self._root / name / _CURRENT).exists():
                 raise NotFound(f"There is no index {name!r}.")
-            self._open[name] = Index(self._root / name)
+            self._open[name] = Index(self._root / name, self._limits, self._wake)
         return self._open[name]
 
-    def keep_house(self) -> None:
-        """What can wait until nothing else is to be done."""
-        for index in self._open.values():
-            index.keep_house()
+    def writable(self, name: str) -> bool:
+        """Whether a write can be done now; one to an index that is not there fails at once."""
+        return name not in self._open or self._open[name].writable
+
+    def keep_house(self) -> bool:
+        """A step of housekeeping in each; False when none has anything to do now."""
+        return sum(index.keep_house() for index in self._open.values()) > 0  # each gets its turn
 
 
 def write_atomically(path: Path, text: str) -> None:

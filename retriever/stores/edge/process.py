@@ -25,8 +25,9 @@ MAX_WAITING_OTHERS = 64
 class EngineProcess:
     """A child process that answers requests; one that dies is started again, and its open requests fail as Unavailable."""
 
-    def __init__(self, root: Path, max_waiting_searches: int) -> None:
-        self._root, self._max_searches = root, max_waiting_searches
+    def __init__(self, root: Path, max_waiting_searches: int, optimize_after_chunks: int) -> None:
+        self._max_searches = max_waiting_searches
+        self._arguments = [str(root), str(optimize_after_chunks)]
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._searches = 0
@@ -100,7 +101,7 @@ class EngineProcess:
         environment = dict(os.environ)
         threads.limit(environment)
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "retriever.stores.edge.engine", str(self._root),
+            sys.executable, "-m", "retriever.stores.edge.engine", *self._arguments,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment,
             start_new_session=True,  # Ctrl-C is for the server, which then lets its child finish
         )  # fmt: skip

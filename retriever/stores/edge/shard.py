@@ -13,10 +13,10 @@ import qdrant_edge as q
 from retriever.chunks import DocumentVersion
 from retriever.filters import Kind
 from retriever.stores import conditions
-from retriever.stores.base import Counts, IndexedChunk, Mode, Selection, StoreQuery, Window
+from retriever.stores.base import IndexedChunk, Mode, Selection, StoreQuery, Window
 from retriever.stores.conditions import Dialect
 from retriever.stores.fusion import DENSE_WEIGHT, RANK_CONSTANT, SPARSE_WEIGHT, candidates
-from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, LIVE, SPARSE, column, to_payload
+from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, SPARSE, column, to_payload
 
 Payload = dict[str, Any]
 FoundPoint = tuple[str, float, list[float] | None, Payload]
@@ -71,9 +71,9 @@ class Shard:
         """Durable against the end of this process when it returns."""
         self._shard.update(operation)
 
-    def search(self, queries: Sequence[StoreQuery]) -> list[list[FoundPoint]]:
-        """The answers to a batch, in order."""
-        found = self._shard.query_batch(q.QueryBatchRequest([_request(query) for query in queries]))
+    def search(self, queries: Sequence[StoreQuery], hidden: Sequence[DocumentVersion] = ()) -> list[list[FoundPoint]]:
+        """The answers to a batch, in order, as if the hidden versions were not there."""
+        found = self._shard.query_batch(q.QueryBatchRequest([_request(query, hidden) for query in queries]))
         return [
             [(str(p.id), p.score, p.vector[DENSE] if p.vector else None, p.payload) for p in points]  # pyright: ignore
             for points in found
@@ -94,15 +94,11 @@ class Shard:
         """Exact."""
         return self._shard.count(q.CountRequest(filter=condition))
 
-    def counts(self) -> Counts:
-        """Published and staged chunks."""
-        live = self.count(EDGE.filter(must=[EDGE.value(LIVE, 1)]))
-        return Counts(live=live, staged=self.count() - live)
-
-    def unindexed(self) -> int:
-        """Points whose dense vectors are searched one by one."""
+    def sizes(self) -> tuple[int, int]:
+        """All points, and those whose dense vectors are searched one by one."""
         info = self._shard.info()
-        return max(0, info.points_count - info.indexed_vectors_count)
+        dense_indexed = info.indexed_vectors_count - info.points_count  # sparse vectors count as indexed from the start
+        return info.points_count, max(0, info.points_count - max(0, dense_indexed))
 
     def flush(self) -> None:
         """Writes segments down and shortens the log."""
@@ -113,25 +109,22 @@ class Shard:
         self._shard.close()
 
 
-def upsert_operation(chunks: Sequence[IndexedChunk], *, staged: bool) -> q.UpdateOperation:
+def upsert_operation(chunks: Sequence[IndexedChunk]) -> q.UpdateOperation:
     """One operation, so that a crash leaves all of it or nothing."""
     points = [
         q.Point(
             item.chunk.id,
             {DENSE: [float(x) for x in item.dense], SPARSE: q.SparseVector(item.sparse.indices, item.sparse.values)},
-            to_payload(item.chunk, staged=staged),
+            to_payload(item.chunk),
         )
         for item in chunks
     ]
     return q.UpdateOperation.upsert_points(points)
 
 
-def publish_operations(versions: Sequence[DocumentVersion]) -> list[q.UpdateOperation]:
-    """Show these versions, then remove the others."""
-    return [
-        q.UpdateOperation.set_payload_by_filter(conditions.of_versions(versions, EDGE), {LIVE: 1}),
-        q.UpdateOperation.delete_points_by_filter(conditions.of_other_versions(list(versions), EDGE)),
-    ]
+def replace_operation(versions: Sequence[DocumentVersion]) -> q.UpdateOperation:
+    """Remove all other versions of these documents."""
+    return q.UpdateOperation.delete_points_by_filter(conditions.of_other_versions(list(versions), EDGE))
 
 
 def delete_operation(selection: Selection) -> q.UpdateOperation:
@@ -147,8 +140,8 @@ def field_operations(fields: Sequence[tuple[str, Kind]]) -> list[q.UpdateOperati
     ]
 
 
-def _request(query: StoreQuery) -> q.QueryRequest:
-    condition = conditions.searchable(query.condition, EDGE)
+def _request(query: StoreQuery, hidden: Sequence[DocumentVersion]) -> q.QueryRequest:
+    condition = conditions.searchable(query.condition, hidden, EDGE)
     dense = q.Query.Nearest([float(x) for x in query.dense], using=DENSE) if query.dense is not None else None
     words = query.sparse and q.SparseVector(query.sparse.indices, query.sparse.values)
     sparse = q.Query.Nearest(words, using=SPARSE) if words else None

@@ -20,9 +20,11 @@ class EdgeStore:
         self._engine = engine
 
     @classmethod
-    async def open(cls, root: Path, *, max_waiting_searches: int = 1_024) -> "EdgeStore":
+    async def open(
+        cls, root: Path, *, max_waiting_searches: int = 1_024, optimize_after_chunks: int = 8_000
+    ) -> "EdgeStore":
         """Starts the engine's process."""
-        engine = EngineProcess(root, max_waiting_searches)
+        engine = EngineProcess(root, max_waiting_searches, optimize_after_chunks)
         await engine.start()
         return cls(engine)
 

@@ -1,0 +1,114 @@
+"""Chunks that wait to be published, in a SQLite file beside the shard, out of every search's way.
+
+Were they in the shard, each search would need a filter, and the filter costs more than the search. The file also holds the
+intent to publish, so that a crash in the middle is finished when the index is opened again.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from retriever.chunks import DocumentVersion
+from retriever.sparse import SparseVector
+from retriever.stores.base import IndexedChunk, OfDocuments, OfIds, Selection
+from retriever.stores.payload import to_chunk, to_payload
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS staged (
+    id TEXT PRIMARY KEY, document TEXT NOT NULL, version TEXT NOT NULL,
+    payload TEXT NOT NULL, dense BLOB NOT NULL, words BLOB NOT NULL, weights BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS staged_of_version ON staged (document, version);
+CREATE TABLE IF NOT EXISTS publishing (document TEXT PRIMARY KEY, version TEXT NOT NULL);
+"""
+
+
+class Staging:
+    """One index's staged chunks. Each change is durable and whole when its method returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.executescript(_SCHEMA)
+
+    def put(self, chunks: Sequence[IndexedChunk]) -> None:
+        """Adds or replaces by id; all or none."""
+        with self._transaction():
+            self._database.executemany("INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, chunks))
+
+    def slices(self, versions: Sequence[DocumentVersion], size: int) -> Iterator[list[IndexedChunk]]:
+        """The staged chunks of these versions, at most `size` at a time."""
+        for start in range(0, len(keys := self._keys(versions)), size):
+            part = keys[start : start + size]
+            marks = ",".join("?" * len(part))
+            rows = self._database.execute(f"SELECT * FROM staged WHERE id IN ({marks})", part)  # noqa: S608 - only marks
+            yield [_chunk(*row) for row in rows]
+
+    def intend(self, versions: Sequence[DocumentVersion]) -> None:
+        """Remembers that these versions are to be published."""
+        pairs = [(version.document, version.version) for version in versions]
+        with self._transaction():
+            self._database.executemany("INSERT OR REPLACE INTO publishing VALUES (?, ?)", pairs)
+
+    def intended(self) -> list[DocumentVersion]:
+        """Versions whose publishing has not finished."""
+        return [DocumentVersion(*row) for row in self._database.execute("SELECT document, version FROM publishing")]
+
+    def finish(self, versions: Sequence[DocumentVersion]) -> None:
+        """They are live: forgets their chunks, and the intent."""
+        pairs = [(version.document, version.version) for version in versions]
+        with self._transaction():
+            self._database.executemany("DELETE FROM staged WHERE document = ? AND version = ?", pairs)
+            self._database.executemany("DELETE FROM publishing WHERE document = ? AND version = ?", pairs)
+
+    def delete(self, selection: Selection) -> int:
+        """Removes what is selected; returns how many there were."""
+        match selection:
+            case OfDocuments(documents):
+                where, values = "document = ?", [(document,) for document in documents]
+            case OfIds(ids):
+                where, values = "id = ?", [(chunk_id,) for chunk_id in ids]
+            case DocumentVersion(document, version):
+                where, values = "document = ? AND version = ?", [(document, version)]
+        with self._transaction():
+            return self._database.executemany(f"DELETE FROM staged WHERE {where}", values).rowcount  # noqa: S608
+
+    def count(self) -> int:
+        """All staged chunks."""
+        return self._database.execute("SELECT count(*) FROM staged").fetchone()[0]
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._database.close()
+
+    def _keys(self, versions: Sequence[DocumentVersion]) -> list[str]:
+        question = "SELECT id FROM staged WHERE document = ? AND version = ?"
+        return [row[0] for v in versions for row in self._database.execute(question, (v.document, v.version))]
+
+    def _transaction(self) -> sqlite3.Connection:
+        """Commits at the end of a `with`, or takes everything back."""
+        self._database.execute("BEGIN IMMEDIATE")
+        return self._database
+
+
+def _row(item: IndexedChunk) -> tuple[str, str, str, str, bytes, bytes, bytes]:
+    return (
+        item.chunk.id,
+        item.chunk.document,
+        item.chunk.version,
+        json.dumps(to_payload(item.chunk), ensure_ascii=False),
+        np.asarray(item.dense, np.float32).tobytes(),
+        np.asarray(item.sparse.indices, np.uint32).tobytes(),
+        np.asarray(item.sparse.values, np.float32).tobytes(),
+    )
+
+
+def _chunk(
+    chunk_id: str, _document: str, _version: str, payload: str, dense: bytes, words: bytes, weights: bytes
+) -> IndexedChunk:
+    sparse = SparseVector(np.frombuffer(words, np.uint32).tolist(), np.frombuffer(weights, np.float32).tolist())
+    return IndexedChunk(to_chunk(chunk_id, json.loads(payload)), np.frombuffer(dense, np.float32).tolist(), sparse)
