@@ -1,0 +1,218 @@
+"""`murphey search` and `murphey collections`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mesh import terminal
+from mesh.deadline import call_options
+from mesh.discovery import channel_for
+from mesh.errors import translated
+from mesh.names import collection_id
+from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
+from murphey.retriever.v1 import retriever_pb2 as pb
+from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
+
+TIMEOUT_S = 60.0
+collections = typer.Typer(
+    name="collections", help="Sets of documents that are searched together.", no_args_is_help=True
+)
+
+
+class ModeName(StrEnum):
+    """Names of the search modes."""
+
+    HYBRID = "hybrid"
+    DENSE = "dense"
+    SPARSE = "sparse"
+
+
+CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Collection to search.")]
+NameArgument = Annotated[str, typer.Argument(help="The collection's name.")]
+
+
+def register(root: typer.Typer) -> None:
+    """Adds the retriever's commands to `murphey`."""
+    root.command("search")(search)
+    root.add_typer(collections)
+
+
+def search(
+    question: Annotated[str, typer.Argument(help="What to look for.")],
+    collection: CollectionOption = "default",
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Passages at most, 1 to 1,000.")] = 10,
+    mode: Annotated[ModeName, typer.Option("--mode", help="By words, by meaning, or both.")] = ModeName.HYBRID,
+    data: DataOption = DEFAULT_DATA,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the passages that fit a question best."""
+    request = pb.SearchRequest(
+        collection=_name(collection), text=question, limit=limit, mode=pb.SearchMode.Value(f"SEARCH_MODE_{mode.name}")
+    )
+
+    async def find() -> pb.SearchResponse:
+        async with _retriever(data, target) as retriever:
+            return await retriever.Search(request, **call_options(TIMEOUT_S))
+
+    response = terminal.run(find())
+    if as_json:
+        terminal.print_json({"passages": [_passage(passage) for passage in response.passages]})
+    else:
+        _print_passages(response)
+
+
+@collections.command("list")
+def list_collections(data: DataOption = DEFAULT_DATA, target: TargetOption = None, as_json: JsonOption = False) -> None:
+    """List the collections."""
+
+    async def read() -> list[pb.Collection]:
+        found: list[pb.Collection] = []
+        token = ""
+        async with _retriever(data, target) as retriever:
+            while True:
+                page = await retriever.ListCollections(
+                    pb.ListCollectionsRequest(page_token=token), **call_options(TIMEOUT_S)
+                )
+                found.extend(page.collections)
+                token = page.next_page_token
+                if not token:
+                    return found
+
+    found = terminal.run(read())
+    if as_json:
+        terminal.print_json({"collections": [_collection(each) for each in found]})
+        return
+    table = Table("collection", "chunks", "staged", "embedder", "language", box=None, pad_edge=False)
+    for each in found:
+        table.add_row(_id(each), str(each.chunk_count), str(each.staged_chunk_count), each.embedder, each.language)
+    terminal.out.print(table)
+
+
+@collections.command("create")
+def create_collection(
+    name: NameArgument,
+    language: Annotated[str, typer.Option("--language", help="Language of its words, such as german.")] = "",
+    chunk_tokens: Annotated[int, typer.Option("--chunk-tokens", help="Tokens in a chunk; 0 is the default.")] = 0,
+    overlap_tokens: Annotated[
+        int | None, typer.Option("--overlap-tokens", help="Tokens that neighbours share.")
+    ] = None,
+    data: DataOption = DEFAULT_DATA,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a collection. The same again is no error."""
+    chunking = pb.Chunking(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens)
+    wanted = pb.Collection(name=_name(name), language=language, chunking=chunking)
+
+    async def create() -> pb.Collection:
+        async with _retriever(data, target) as retriever:
+            request = pb.CreateCollectionRequest(collection=wanted)
+            return (await retriever.CreateCollection(request, **call_options(TIMEOUT_S))).collection
+
+    _print_collection(terminal.run(create()), as_json)
+
+
+@collections.command("show")
+def show_collection(
+    name: NameArgument, data: DataOption = DEFAULT_DATA, target: TargetOption = None, as_json: JsonOption = False
+) -> None:
+    """Show a collection's settings, size and fields."""
+
+    async def read() -> pb.Collection:
+        async with _retriever(data, target) as retriever:
+            request = pb.GetCollectionRequest(name=_name(name))
+            return (await retriever.GetCollection(request, **call_options(TIMEOUT_S))).collection
+
+    _print_collection(terminal.run(read()), as_json)
+
+
+@collections.command("delete")
+def delete_collection(
+    name: NameArgument, data: DataOption = DEFAULT_DATA, target: TargetOption = None, as_json: JsonOption = False
+) -> None:
+    """Delete a collection with all its chunks. Delete its documents first."""
+
+    async def delete() -> None:
+        async with _retriever(data, target) as retriever:
+            await retriever.DeleteCollection(pb.DeleteCollectionRequest(name=_name(name)), **call_options(TIMEOUT_S))
+
+    terminal.run(delete())
+    if as_json:
+        terminal.print_json({"deleted": _name(name)})
+    else:
+        terminal.console.print(f"deleted {_name(name)}", markup=False)
+
+
+@asynccontextmanager
+async def _retriever(data: Path, target: str | None) -> AsyncIterator[RetrieverServiceStub]:
+    with translated("retriever"):
+        async with channel_for("retriever", data, target) as channel:
+            yield RetrieverServiceStub(channel)
+
+
+def _name(collection: str) -> str:
+    """`notes` and `collections/notes` are the same."""
+    name = collection if collection.startswith("collections/") else f"collections/{collection}"
+    collection_id(name)
+    return name
+
+
+def _id(collection: pb.Collection) -> str:
+    return collection.name.removeprefix("collections/")
+
+
+def _passage(passage: pb.Passage) -> dict[str, Any]:
+    chunk = passage.chunk
+    return {
+        "document": chunk.display_name or chunk.document,
+        "chunk": chunk.id,
+        "score": passage.score,
+        "text": chunk.text,
+        "page": chunk.page or None,
+        "start": chunk.span.start,
+        "end": chunk.span.end,
+        "document_name": chunk.document,
+        "headings": list(chunk.headings),
+        "dense_score": passage.dense_score if passage.HasField("dense_score") else None,
+    }
+
+
+def _collection(collection: pb.Collection) -> dict[str, Any]:
+    return {
+        "name": collection.name,
+        "embedder": collection.embedder,
+        "language": collection.language,
+        "chunk_tokens": collection.chunking.chunk_tokens,
+        "overlap_tokens": collection.chunking.overlap_tokens,
+        "chunks": collection.chunk_count,
+        "staged_chunks": collection.staged_chunk_count,
+        "dimensions": collection.dimensions,
+        "fields": list(collection.fields),
+        "index_version": collection.index_version,
+        "created": collection.create_time.ToJsonString(),
+    }
+
+
+def _print_passages(response: pb.SearchResponse) -> None:
+    if not response.passages:
+        terminal.console.print("Nothing was found.")
+    for number, passage in enumerate(response.passages, 1):
+        chunk = passage.chunk
+        where = escape(chunk.display_name or chunk.document) + (f", page {chunk.page}" if chunk.page else "")
+        terminal.out.print(f"[bold]{number}. {where}[/bold]  [dim]{passage.score:.3f}[/dim]")
+        terminal.out.print(f"   {' '.join(chunk.text.split())[:300]}\n", markup=False)
+
+
+def _print_collection(collection: pb.Collection, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(_collection(collection))
+        return
+    for key, value in _collection(collection).items():
+        terminal.out.print(f"{key}: {', '.join(value) if isinstance(value, list) else value}", markup=False)
