@@ -36,7 +36,7 @@ main() {
   step stubs "$(digest build_stubs.py protos)" generate_stubs murphey/py.typed
   step gateway "$(digest gateway protos)" build_gateway gateway/bin/murphey-gateway
   fetch_models
-  step prepared "$(digest constraints.txt generator retriever) $(models_folder)" prepare_models
+  step prepared "$(digest constraints.txt generator/prepare.py retriever/embedders) $(models_folder)" prepare_models
   say "ready after $((SECONDS - started)) s"
 }
 
@@ -180,8 +180,28 @@ fetch_models() {
   done
 }
 
+# Opens each service that holds a model once, on an empty data folder: what it converts is kept beside the weights.
 prepare_models() {
-  say "converting the models for this machine"
+  local service scratch
+  scratch=$(mktemp -d)
+  for service in retriever generator; do
+    say "preparing the $service's model for this machine"
+    MURPHEY_DATA=$scratch "$VENV/bin/python" -c "$OPEN_ONCE" "$service" || fail "the $service's model could not be prepared; the message is above." \
+      "If it is damaged, remove $(models_folder) and run \`make setup\` again."
+  done
+  rm -rf "$scratch"
 }
+
+OPEN_ONCE='
+import asyncio, importlib, sys
+from mesh import threads
+threads.limit()
+service = sys.argv[1]
+settings = getattr(importlib.import_module(f"{service}.settings"), f"{service.capitalize()}Settings")
+async def opened():
+    async with importlib.import_module(f"{service}.app").open_service(settings()):
+        pass
+asyncio.run(opened())
+'
 
 main "$@"
