@@ -102,6 +102,8 @@ def _explain(message: str, media_type: str) -> str:
     """Kreuzberg's reason in a sentence, without its chain of prefixes."""
     if "password" in message.lower() or "encrypt" in message.lower():
         return "The document is encrypted. Remove its password and upload it again."
+    if "security limit" in message.lower() or "bomb" in message.lower():
+        return "The document unpacks to more than is allowed; it was not read."
     parts = [part.strip() for part in message.split(": ") if part.strip()]
     reason = ": ".join(dict.fromkeys(parts[1:] or parts))[:300]
     return (

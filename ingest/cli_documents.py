@@ -1,0 +1,236 @@
+"""`murphey documents list | show | delete | text | download`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.table import Table
+
+from mesh import terminal
+from mesh.discovery import channel_for
+from mesh.errors import InvalidInput, NotFound, translated
+from murphey.ingest.v1 import ingest_pb2 as pb
+from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+from murphey.retriever.v1.retriever_pb2 import Span
+
+TIMEOUT_S = 30.0
+DELETE_TIMEOUT_S = 120.0
+DOWNLOAD_TIMEOUT_S = 3600.0
+
+NameArgument = Annotated[str, typer.Argument(help="The document's name, or collections/ID/documents/ID.")]
+CollectionOption = Annotated[str, typer.Option("--collection", help="The collection's id.")]
+
+
+def commands() -> typer.Typer:
+    """The group."""
+    group = typer.Typer(help="See, read and delete documents.", no_args_is_help=True)
+    for command, name in (
+        (_list, "list"),
+        (_show, "show"),
+        (_delete, "delete"),
+        (_text, "text"),
+        (_download, "download"),
+    ):
+        group.command(name)(command)
+    return group
+
+
+def _list(
+    collection: CollectionOption = "default",
+    state: Annotated[str, typer.Option(help="Only pending, live or failed ones.")] = "",
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """List a collection's documents, failed ones too."""
+    terminal.run(_list_all(collection, state, data, target, as_json))
+
+
+async def _list_all(collection: str, state: str, data: Path, target: str | None, as_json: bool) -> None:
+    table = Table("document", "state", "chunks", "pages", "type", box=None)
+    async with ingest_stub(data, target) as stub:
+        request = pb.ListDocumentsRequest(
+            parent=f"collections/{collection}", page_size=1000, state=enum_value(pb.DocumentState, state)
+        )
+        while True:
+            response = await stub.ListDocuments(request, timeout=TIMEOUT_S)
+            for document in response.documents:
+                if as_json:
+                    terminal.print_json(document_json(document))
+                else:
+                    shown = document_json(document)
+                    pages = str(shown["pages"] or "")
+                    table.add_row(shown["document"], shown["state"], str(shown["chunks"]), pages, shown["media_type"])
+            if not response.next_page_token:
+                break
+            request.page_token = response.next_page_token
+    if not as_json:
+        terminal.out.print(table)
+
+
+def _show(
+    name: NameArgument,
+    collection: CollectionOption = "default",
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Show what is known of a document."""
+
+    async def show() -> None:
+        async with ingest_stub(data, target) as stub:
+            print_fields(document_json(await find_document(stub, name, collection)), as_json)
+
+    terminal.run(show())
+
+
+def _delete(
+    names: Annotated[list[str], typer.Argument(help="Names of documents.")],
+    collection: CollectionOption = "default",
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Delete documents: chunks, text and raw file."""
+
+    async def delete() -> None:
+        async with ingest_stub(data, target) as stub:
+            for name in names:
+                document = await find_document(stub, name, collection)
+                request = pb.DeleteDocumentRequest(name=document.name)
+                deleted = (await stub.DeleteDocument(request, timeout=DELETE_TIMEOUT_S)).deleted_chunks
+                if as_json:
+                    terminal.print_json({"document": document.display_name, "deleted_chunks": deleted})
+                else:
+                    terminal.out.print(f"deleted {document.display_name} ({deleted} chunks)", markup=False)
+
+    terminal.run(delete())
+
+
+def _text(
+    name: NameArgument,
+    start: Annotated[int, typer.Option(min=0, help="The first character.")] = 0,
+    end: Annotated[int | None, typer.Option(min=0, help="One past the last character; default the text's end.")] = None,
+    collection: CollectionOption = "default",
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Print a document's parsed text, or a span of it: what a citation points to."""
+
+    async def text() -> None:
+        async with ingest_stub(data, target) as stub:
+            document = await find_document(stub, name, collection)
+            last = document.text_length if end is None else end
+            for at in range(start, last, 1_000_000) if last > start else [start]:
+                span = Span(start=at, end=min(last, at + 1_000_000))
+                found = await stub.GetDocumentText(
+                    pb.GetDocumentTextRequest(name=document.name, span=span), timeout=TIMEOUT_S
+                )
+                if as_json:
+                    terminal.print_json({
+                        "document": document.display_name, "start": found.span.start, "end": found.span.end,
+                        "page": found.page or None, "version": found.version, "text": found.text,
+                    })  # fmt: skip
+                else:
+                    sys.stdout.write(found.text)
+
+    terminal.run(text())
+
+
+def _download(
+    name: NameArgument,
+    output: Annotated[Path | None, typer.Option(help="File to write; default the document's own file name.")] = None,
+    collection: CollectionOption = "default",
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+) -> None:
+    """Download the raw file. An existing file is not overwritten unless --output names it."""
+
+    async def download() -> None:
+        async with ingest_stub(data, target) as stub:
+            document = await find_document(stub, name, collection)
+            path = output or Path(PurePosixPath(document.display_name).name)
+            if output is None and path.exists():
+                raise InvalidInput(f"{path} exists; name it with --output to overwrite it.")
+            await _write(stub, document, path)
+
+    terminal.run(download())
+
+
+async def _write(stub: IngestServiceStub, document: pb.Document, path: Path) -> None:
+    """Writes beside the file first, so that it is there whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    call = stub.DownloadDocument(pb.DownloadDocumentRequest(name=document.name), timeout=DOWNLOAD_TIMEOUT_S)
+    try:
+        with part.open("wb") as file:
+            async for response in call:
+                file.write(response.data)
+        part.replace(path)
+    finally:
+        call.cancel()
+        part.unlink(missing_ok=True)
+    terminal.console.print(f"wrote {path}", markup=False)
+
+
+@asynccontextmanager
+async def ingest_stub(data: Path, target: str | None) -> AsyncIterator[IngestServiceStub]:
+    """The service; its errors are mesh.errors."""
+    async with channel_for("ingest", data, target) as channel:
+        with translated("ingest service"):
+            yield IngestServiceStub(channel)
+
+
+async def find_document(stub: IngestServiceStub, name: str, collection: str) -> pb.Document:
+    """By resource name or by display name. NotFound when there is none."""
+    if name.startswith("collections/"):
+        return (await stub.GetDocument(pb.GetDocumentRequest(name=name), timeout=TIMEOUT_S)).document
+    request = pb.ListDocumentsRequest(parent=f"collections/{collection}", display_name=name, page_size=1)
+    found = (await stub.ListDocuments(request, timeout=TIMEOUT_S)).documents
+    if not found:
+        raise NotFound(f"There is no document {name!r} in the collection {collection}. See `murphey documents list`.")
+    return found[0]
+
+
+def document_json(document: pb.Document) -> dict[str, Any]:
+    """Stable keys."""
+    return {
+        "name": document.name,
+        "document": document.display_name,
+        "state": pb.DocumentState.Name(document.state).removeprefix("DOCUMENT_STATE_").lower(),
+        "version": document.version,
+        "media_type": document.media_type,
+        "size_bytes": document.size_bytes,
+        "sha256": document.sha256,
+        "text_length": document.text_length,
+        "pages": document.page_count,
+        "chunks": document.chunk_count,
+        "metadata": MessageToDict(document.metadata),
+        "error": document.error.message or None,
+        "job": document.job,
+        "created": document.create_time.ToJsonString(),
+        "updated": document.update_time.ToJsonString(),
+    }
+
+
+def print_fields(fields: dict[str, Any], as_json: bool) -> None:
+    """One thing: JSON, or a line a field."""
+    if as_json:
+        terminal.print_json(fields)
+        return
+    for key, value in fields.items():
+        if value not in (None, "", 0, {}):
+            terminal.out.print(f"{key:<12} {value}", markup=False)
+
+
+def enum_value(enum: Any, name: str) -> Any:
+    """`failed` -> JOB_STATE_FAILED; an empty name is unspecified. InvalidInput lists the names."""
+    values = {key.split("_STATE_")[1].lower(): number for key, number in enum.items()}
+    if name and name.lower() not in values:
+        known = ", ".join(key for key in values if key != "unspecified")
+        raise InvalidInput(f"{name!r} is not a state; the states are {known}.")
+    return values[name.lower()] if name else 0

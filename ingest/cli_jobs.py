@@ -1,0 +1,156 @@
+"""`murphey jobs list | show | watch | cancel | retry`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ingest.cli_documents import TIMEOUT_S, enum_value, ingest_stub, print_fields
+from mesh import terminal
+from murphey.ingest.v1 import ingest_pb2 as pb
+
+WATCH_TIMEOUT_S = 24 * 3600.0
+
+JobArgument = Annotated[str, typer.Argument(help="The job, as jobs/ID or ID.")]
+
+
+def commands() -> typer.Typer:
+    """The group."""
+    group = typer.Typer(help="See, stop and repeat the work on documents.", no_args_is_help=True)
+    for command, name in ((_list, "list"), (_show, "show"), (_watch, "watch"), (_cancel, "cancel"), (_retry, "retry")):
+        group.command(name)(command)
+    return group
+
+
+def _list(
+    state: Annotated[str, typer.Option(help="Only queued, running, succeeded, failed or cancelled ones.")] = "",
+    batch: Annotated[str, typer.Option(help="Only those with this label.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, the newest first.")] = 50,
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+
+    async def show() -> None:
+        async with ingest_stub(data, target) as stub:
+            request = pb.ListJobsRequest(page_size=limit, batch=batch, state=enum_value(pb.JobState, state))
+            _print_jobs((await stub.ListJobs(request, timeout=TIMEOUT_S)).jobs, as_json)
+
+    terminal.run(show())
+
+
+def _show(
+    job: JobArgument,
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Show a job."""
+
+    async def show() -> None:
+        async with ingest_stub(data, target) as stub:
+            found = await stub.GetJob(pb.GetJobRequest(name=_name(job)), timeout=TIMEOUT_S)
+            print_fields(job_json(found.job), as_json)
+
+    terminal.run(show())
+
+
+def _watch(
+    job: JobArgument,
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Follow a job to its end; exit 1 when it fails."""
+    last = terminal.run(_follow(_name(job), data, target, as_json))
+    if last.state != pb.JOB_STATE_SUCCEEDED:
+        raise typer.Exit(1)
+
+
+async def _follow(name: str, data: Path, target: str | None, as_json: bool) -> pb.Job:
+    last = pb.Job()
+    async with ingest_stub(data, target) as stub:
+        call = stub.WatchJob(pb.WatchJobRequest(name=name), timeout=WATCH_TIMEOUT_S)
+        try:
+            async for response in call:
+                last = response.job
+                shown = job_json(last)
+                if as_json:
+                    terminal.print_json(shown)
+                else:
+                    chunks = f"{last.indexed_chunks}/{last.total_chunks} chunks"
+                    terminal.out.print(
+                        f"{shown['state']:<10} {shown['stage']:<8} {chunks}  {shown['error'] or ''}", markup=False
+                    )
+        finally:
+            call.cancel()
+    return last
+
+
+def _cancel(
+    job: JobArgument,
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Stop a job; an earlier version of its document stays as it is."""
+
+    async def cancel() -> None:
+        async with ingest_stub(data, target) as stub:
+            found = await stub.CancelJob(pb.CancelJobRequest(name=_name(job)), timeout=TIMEOUT_S)
+            print_fields(job_json(found.job), as_json)
+
+    terminal.run(cancel())
+
+
+def _retry(
+    job: JobArgument,
+    data: terminal.DataOption = terminal.DEFAULT_DATA,
+    target: terminal.TargetOption = None,
+    as_json: terminal.JsonOption = False,
+) -> None:
+    """Run a failed or cancelled job again."""
+
+    async def retry() -> None:
+        async with ingest_stub(data, target) as stub:
+            found = await stub.RetryJob(pb.RetryJobRequest(name=_name(job)), timeout=TIMEOUT_S)
+            print_fields(job_json(found.job), as_json)
+
+    terminal.run(retry())
+
+
+def job_json(job: pb.Job) -> dict[str, Any]:
+    """Stable keys."""
+    return {
+        "job": job.name,
+        "document": job.display_name,
+        "name": job.document,
+        "batch": job.batch,
+        "state": pb.JobState.Name(job.state).removeprefix("JOB_STATE_").lower(),
+        "stage": pb.JobStage.Name(job.stage).removeprefix("JOB_STAGE_").lower(),
+        "outcome": pb.JobOutcome.Name(job.outcome).removeprefix("JOB_OUTCOME_").lower() if job.outcome else None,
+        "total_chunks": job.total_chunks,
+        "indexed_chunks": job.indexed_chunks,
+        "error": job.error.message or None,
+        "created": job.create_time.ToJsonString(),
+        "updated": job.update_time.ToJsonString(),
+    }
+
+
+def _print_jobs(jobs: Any, as_json: bool) -> None:
+    table = Table("job", "document", "state", "stage", "chunks", "error", box=None)
+    for job in jobs:
+        shown = job_json(job)
+        if as_json:
+            terminal.print_json(shown)
+            continue
+        chunks = f"{job.indexed_chunks}/{job.total_chunks}"
+        table.add_row(shown["job"], shown["document"], shown["state"], shown["stage"], chunks, shown["error"] or "")
+    if not as_json:
+        terminal.out.print(table)
+
+
+def _name(job: str) -> str:
+    return job if job.startswith("jobs/") else f"jobs/{job}"
