@@ -60,6 +60,6 @@ def _transformers_options(settings: GeneratorSettings, card: ModelCard, weights:
         "device": settings.device,
         "dtype": settings.dtype,
         "quantization": settings.quantization,
-        "kv_bytes_a_value_token": card.layers * card.kv_heads * card.head_size * 2,
+        "kv_values_a_token": 2 * card.layers * card.kv_heads * card.head_size,
         "version": f"{weights}-transformers-{version('transformers')}-{settings.dtype}-{settings.quantization}",
     }

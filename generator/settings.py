@@ -23,14 +23,18 @@ class GeneratorSettings(ServiceSettings):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …; auto takes a CUDA device where there is one.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="transformers engine only.")
     quantization: Literal["none", "int8", "int4"] = Field("none", description="Weights; transformers engine only.")
-    kv_cache_gb: float = Field(0.75, gt=0, description="Memory for keys and values, in 10^9 bytes.")
+    kv_cache_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Memory for keys and values, in 10^9 bytes; by default 0.75 on a CPU, what is free on CUDA.",
+    )
     context_tokens: int | None = Field(None, ge=2, description="Less than the model's own context, to save memory.")
     max_running_requests: int = Field(64, ge=1, description="Requests that are decoded at the same time.")
     max_pending_tokens: int = Field(
         131_072, ge=1, description="Tokens, prompt and completion, of running and waiting requests; refused beyond."
     )
-    max_batch_tokens: int = Field(
-        256, ge=16, description="Tokens a step at most: a longer prompt is split, so that others go on meanwhile."
+    max_batch_tokens: int | None = Field(
+        None, ge=16, description="Tokens a step at most: a longer prompt is split, so that others go on. 256 on a CPU."
     )
 
     @property

@@ -19,6 +19,7 @@ _SAMPLING_FIELDS = frozenset({
     "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
     "frequency_penalty", "seed", "stop", "stop_token_ids", "guidance", "time_limit",
 })  # fmt: skip
+_KV_CACHE_GB, _BATCH_TOKENS = 0.75, 256
 _BLOCK_TOKENS = 32
 _BYTES_A_HEAD = 12
 """Of scale and zero point beside a head's 8-bit values; seen with SmolLM2-135M: 437,760 bytes a block of 32 tokens."""
@@ -124,18 +125,20 @@ def generation_config(sampling: Sampling, max_tokens: int, stop_token_ids: froze
 
 
 def load(
-    path: str, device: str, kv_cache_gb: float, kv_heads_total: int, head_size: int, context_tokens: int,
-    max_running_requests: int, max_batch_tokens: int, stop_token_ids: frozenset[int], version: str,
+    path: str, device: str, kv_cache_gb: float | None, kv_heads_total: int, head_size: int, context_tokens: int,
+    max_running_requests: int, max_batch_tokens: int | None, stop_token_ids: frozenset[int], version: str,
 ) -> OpenVinoEngine:  # fmt: skip
     """Loads a model and runs it once, so that the first request does not pay for compiled kernels.
 
     `kv_heads_total` is layers times key-value heads, `head_size` the values of each; `context_tokens` the model's own limit.
     InvalidInput when the cache has no room for one request.
     """
+    kv_cache_gb, max_batch_tokens = kv_cache_gb or _KV_CACHE_GB, max_batch_tokens or _BATCH_TOKENS
     block_bytes = _BLOCK_TOKENS * 2 * kv_heads_total * (head_size + _BYTES_A_HEAD)
     blocks = int(kv_cache_gb * 1e9 / block_bytes)
     if blocks < 4:
-        raise InvalidInput(f"kv_cache_gb is {kv_cache_gb}; this model needs {4 * block_bytes / 1e9:.3f} at least.")
+        message = f"kv_cache_gb is {kv_cache_gb}; this model needs {4 * block_bytes / 1e9:.3f} at least."
+        raise InvalidInput(message, field="kv_cache_gb")
     scheduler = ov_genai.SchedulerConfig()
     scheduler.num_kv_blocks = blocks
     scheduler.max_num_batched_tokens = max_batch_tokens
