@@ -1,6 +1,6 @@
 // Command murphey-gateway is the one address of a mesh: HTTP/JSON, server-sent events, uploads and gRPC on one port.
 //
-//	murphey-gateway --listen 127.0.0.1:7080 --orchestrator 127.0.0.1:7003 --ingest 127.0.0.1:7002 …
+//	murphey-gateway --listen 127.0.0.1:7400 --orchestrator 127.0.0.1:7401 --ingest 127.0.0.1:7404 …
 //
 // This file only wires: settings, logs, signals, listener, server.
 package main

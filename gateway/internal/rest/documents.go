@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 
 	"murphey.dev/gateway/internal/backend"
 )
@@ -25,6 +26,10 @@ func completeOpenAPI(generated []byte) ([]byte, error) {
 		return nil, fmt.Errorf("extra_paths.json: %w", err)
 	}
 	document["info"] = extra["info"]
+	// The generator is internal and has no path; its service is still listed as a tag.
+	document["tags"] = slices.DeleteFunc(document["tags"].([]any), func(tag any) bool {
+		return tag.(map[string]any)["name"] == "GeneratorService"
+	})
 	paths := document["paths"].(map[string]any)
 	for path, methods := range extra["paths"].(map[string]any) {
 		if existing, ok := paths[path].(map[string]any); ok {

@@ -72,7 +72,9 @@ type ingest struct {
 	get      func(context.Context, *ingestv1.GetDocumentRequest) (*ingestv1.GetDocumentResponse, error)
 }
 
-func (i *ingest) UploadDocument(s ingestv1.IngestService_UploadDocumentServer) error { return i.upload(s) }
+func (i *ingest) UploadDocument(s ingestv1.IngestService_UploadDocumentServer) error {
+	return i.upload(s)
+}
 func (i *ingest) DownloadDocument(r *ingestv1.DownloadDocumentRequest, s ingestv1.IngestService_DownloadDocumentServer) error {
 	return i.download(r, s)
 }

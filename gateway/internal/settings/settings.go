@@ -37,18 +37,18 @@ type Settings struct {
 	Supervised bool
 }
 
-// Services are the short names of the services behind, each with its own flag, and their default targets.
+// Services are the short names of the services behind, each with its own flag, and where `murphey up` puts them.
 var Services = []struct{ Name, Target string }{
-	{"orchestrator", "127.0.0.1:7003"},
-	{"ingest", "127.0.0.1:7002"},
-	{"retriever", "127.0.0.1:7000"},
-	{"generator", "127.0.0.1:7001"},
+	{"orchestrator", "127.0.0.1:7401"},
+	{"ingest", "127.0.0.1:7404"},
+	{"retriever", "127.0.0.1:7402"},
+	{"generator", "127.0.0.1:7403"},
 }
 
 // Parse reads flags and environment. It returns flag.ErrHelp when help was asked for.
 func Parse(arguments []string, getenv func(string) string) (Settings, error) {
 	flags := flag.NewFlagSet("murphey-gateway", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:7080", "address to listen on; loopback only, port 0 takes a free one")
+	listen := flags.String("listen", "127.0.0.1:7400", "address to listen on; loopback only, port 0 takes a free one")
 	targets := map[string]*string{}
 	for _, service := range Services {
 		targets[service.Name] = flags.String(service.Name, service.Target, "target of the "+service.Name)
@@ -109,7 +109,7 @@ func fromEnvironment(flags *flag.FlagSet, getenv func(string) string) error {
 func (s Settings) check() error {
 	host, _, err := net.SplitHostPort(s.Listen)
 	if err != nil {
-		return fmt.Errorf("--listen: %w; write HOST:PORT, such as 127.0.0.1:7080", err)
+		return fmt.Errorf("--listen: %w; write HOST:PORT, such as 127.0.0.1:7400", err)
 	}
 	if !IsLoopback(host) {
 		return fmt.Errorf("--listen: %q is not a loopback address. Without TLS and authentication the gateway listens on "+
