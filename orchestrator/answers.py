@@ -119,9 +119,12 @@ class Answerer:
         sources = await self._prompter.pack(frame, found.passages)
         yield SourcesFound(sources)
         evidence = Evidence(sources, course.question.text, self._retriever.embed, self._limits.thresholds)
+        closest = evidence.best_for_question()
         async with Citer(sources, evidence, Verifier(self._documents)) as citer:
             course.prompted_s = course.elapsed_s()
-            stream = self._generator.stream(frame.model.name, frame.chat(sources), frame.sampling)
+            stream = self._generator.stream(
+                frame.model.name, frame.chat(sources, closest.quote if closest else ""), frame.sampling
+            )
             async with aclosing(stream):
                 async for piece in stream:
                     if isinstance(piece, Generated):

@@ -16,6 +16,7 @@ Embed = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _QUESTION_WEIGHT = 0.3
+_SOURCE_RANK_WEIGHT = 0.05
 _SECOND_SENTENCE_GAIN = 0.2
 _COMPARED_SENTENCES = 5
 
@@ -77,9 +78,13 @@ class Evidence:
         return self._extended(ranked[0], wanted) if ranked else None
 
     def best_for_question(self) -> Support | None:
-        """What in all sources fits the question best."""
-        ranked = self._ranked(self._asked, self._candidates)
-        return ranked[0].support(self._share(self._asked, ranked[0])) if ranked else None
+        """The sentence that fits the question best; among equals the one of the better source."""
+
+        def fitness(candidate: _Candidate) -> float:
+            return self._share(self._asked, candidate) - _SOURCE_RANK_WEIGHT * candidate.source.number
+
+        best = max(self._candidates, key=fitness, default=None)
+        return best.support(self._share(self._asked, best)) if best else None
 
     async def attribute(self, statement: str) -> Support | None:
         """The words that support a statement for which the model named no source; None when none do.

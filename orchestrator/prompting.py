@@ -17,6 +17,8 @@ SEPARATOR_TOKENS = 2
 """What stands between two sources."""
 RESERVE_TOKENS = 16
 """Kept free: counts of parts do not add up to the count of the whole exactly."""
+CLOSEST_CHARACTERS, CLOSEST_TOKENS = 400, 160
+"""Kept for the words that a template points the model to: dense scripts have a token in 2.5 characters."""
 LEAST_SOURCE_TOKENS = 64
 DEFAULT_MAX_TOKENS = 512
 _CACHED_COUNTS = 50_000
@@ -33,9 +35,9 @@ class Frame:
     tokens: int
     sampling: Sampling
 
-    def chat(self, sources: Sequence[Source]) -> Chat:
-        """The whole prompt."""
-        return self.template.render(self.question, sources, self.history)
+    def chat(self, sources: Sequence[Source], closest: str) -> Chat:
+        """The whole prompt. Of `closest` as much reaches it as is kept free for it."""
+        return self.template.render(self.question, sources, self.history, closest[:CLOSEST_CHARACTERS])
 
 
 class Prompter:
@@ -90,7 +92,7 @@ class Prompter:
 
 def _room(frame: Frame) -> int:
     completion = frame.sampling.max_tokens or DEFAULT_MAX_TOKENS
-    left = frame.model.context_tokens - completion - frame.tokens - RESERVE_TOKENS
+    left = frame.model.context_tokens - completion - frame.tokens - RESERVE_TOKENS - CLOSEST_TOKENS
     if left < LEAST_SOURCE_TOKENS:
         raise InvalidInput(
             f"{frame.model.name} takes {frame.model.context_tokens} tokens in all; the question takes {frame.tokens} and "

@@ -19,11 +19,12 @@ from orchestrator.ports import Chat, Message
 from orchestrator.questions import Sampling
 from orchestrator.sources import Source
 
-_PLACEHOLDERS = {
-    "source": {"number", "title", "text"},
-    "user": {"sources", "question"},
-    "unsupported": {"quote", "number"},
+_PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
+    "source": ({"number", "text"}, {"title"}),
+    "user": ({"sources", "question"}, {"closest"}),
+    "unsupported": ({"quote", "number"}, set()),
 }
+"""For each field the placeholders that it must have, and those that it may have."""
 _FENCE = re.compile(r"<(?=\s*/?\s*source\b)|<(?=\|)", re.IGNORECASE)
 """What could end a source's fence or start a turn of the chat: `<source`, `</source`, `<|im_end|>`."""
 
@@ -38,11 +39,17 @@ class Turn:
 
 @dataclass(frozen=True)
 class Template:
-    """One prompt. `version` is `name@hash`; `models` are the beginnings of the model ids it was made for."""
+    """One prompt.
+
+    `version` is `name@hash`; `models` are the beginnings of the model ids it was made for. `examples` are turns that show
+    a small model what is wanted; they stand before the conversation's own. `declined` is said when nothing relevant was
+    found, `unsupported` when nothing that the model said is in the sources. Budgets are in tokens.
+    """
 
     version: str
     models: tuple[str, ...]
     system: str
+    examples: tuple[Turn, ...]
     source: str
     user: str
     declined: str
@@ -53,16 +60,15 @@ class Template:
     best_source_last: bool
     sampling: Sampling
 
-    def render(self, question: str, sources: Sequence[Source], history: Sequence[Turn] = ()) -> Chat:
-        """The chat: system, earlier turns, then the sources and the question."""
+    def render(self, question: str, sources: Sequence[Source], history: Sequence[Turn] = (), closest: str = "") -> Chat:
+        """The chat: system, examples, earlier turns, then the sources and the question.
+
+        `closest` are the words of the sources that fit the question best, for templates that point small models to them.
+        """
         ordered = list(reversed(sources)) if self.best_source_last else sources
         fenced = "\n".join(self.render_source(source) for source in ordered)
-        earlier = [
-            message
-            for turn in history
-            for message in (Message("user", turn.question), Message("assistant", turn.answer))
-        ]
-        user = self.user.format(sources=fenced, question=defused(question))
+        user = self.user.format(sources=fenced, question=defused(question), closest=defused(closest))
+        earlier = [message for turn in (*self.examples, *history) for message in _messages(turn)]
         return (Message("system", self.system), *earlier, Message("user", user))
 
     def render_source(self, source: Source) -> str:
@@ -108,12 +114,17 @@ def parse_template(name: str, text: str) -> Template:
     if values.keys() != needed:
         wrong = ", ".join(sorted(values.keys() ^ needed))
         raise InvalidInput(f"The prompt template {name} misses or misspells: {wrong}.")
-    for field, placeholders in _PLACEHOLDERS.items():
-        _check_placeholders(name, field, values[field], placeholders)
+    for field, (needs, may_have) in _PLACEHOLDERS.items():
+        _check_placeholders(name, field, values[field], needs, may_have)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     defaults: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values["sampling"].items()}
-    sampling = Sampling(**defaults)
-    return Template(**values | {"version": f"{name}@{digest}", "models": tuple(values["models"]), "sampling": sampling})
+    made = {
+        "version": f"{name}@{digest}",
+        "models": tuple(values["models"]),
+        "examples": tuple(Turn(**example) for example in values["examples"]),
+        "sampling": Sampling(**defaults),
+    }
+    return Template(**(values | made))
 
 
 def defused(text: str) -> str:
@@ -121,9 +132,14 @@ def defused(text: str) -> str:
     return _FENCE.sub("‹", text)
 
 
-def _check_placeholders(name: str, field: str, template: str, wanted: set[str]) -> None:
+def _messages(turn: Turn) -> tuple[Message, Message]:
+    return Message("user", defused(turn.question)), Message("assistant", defused(turn.answer))
+
+
+def _check_placeholders(name: str, field: str, template: str, needs: set[str], may_have: set[str]) -> None:
     found = {placeholder for _, placeholder, _, _ in string.Formatter().parse(template) if placeholder is not None}
-    if found != wanted:
+    if not needs <= found <= needs | may_have:
         raise InvalidInput(
-            f"{field!r} of the prompt template {name} has the placeholders {sorted(found)}; it needs {sorted(wanted)}."
+            f"{field!r} of the prompt template {name} has the placeholders {sorted(found)}; it needs {sorted(needs)}"
+            + (f" and may have {sorted(may_have)}." if may_have else ".")
         )

@@ -1,7 +1,7 @@
 """What can be asked, and the bounds that a question must keep. Knows nothing of how it is answered."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from mesh.errors import InvalidInput
 
@@ -34,9 +34,15 @@ class Sampling:
     time_limit_s: float | None = None
 
     def over(self, defaults: "Sampling") -> "Sampling":
-        """These settings, with `defaults` where nothing is set."""
+        """These settings, with `defaults` where nothing is set.
+
+        Who asks for at least so many tokens wants no default that ends the answer earlier.
+        """
+        if self.min_tokens:
+            longest = max(self.min_tokens, defaults.max_tokens or 0)
+            defaults = replace(defaults, stop=(), max_tokens=longest)
         own = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) not in (None, ())}
-        return Sampling(**({f.name: getattr(defaults, f.name) for f in fields(defaults)} | own))
+        return replace(defaults, **own)
 
 
 @dataclass(frozen=True)

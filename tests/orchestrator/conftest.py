@@ -1,10 +1,12 @@
 """A running orchestrator over scripted services, each on a real gRPC server on a free port."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 from mesh.channel import open_channel
 from mesh.server import serving
@@ -19,6 +21,14 @@ NORMANS = (
     "Their leader Rollo swore fealty to King Charles III in 911. He ruled until 927."
 )
 TIDES = "Tides are caused by the gravity of the moon. The sun adds to them.\n\nSpring tides come twice a month."
+
+
+@pytest.fixture(autouse=True)
+def quiet_logs() -> Iterator[None]:
+    """Services run in this process: their logs stay out of what a command prints."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -49,10 +49,12 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.embeds: list[ret.EmbedRequest] = []
         self.failure: MurpheyError | None = None
         self.hold: asyncio.Event | None = None
+        self.searching = asyncio.Event()
         self.search_cancelled = asyncio.Event()
 
     async def Search(self, request, context):
         self.searches.append(request)
+        self.searching.set()
         if self.failure:
             raise self.failure
         if self.hold:
