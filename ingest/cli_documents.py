@@ -51,25 +51,25 @@ def _list(
 
 
 async def _list_all(collection: str, state: str, data: Path, target: str | None, as_json: bool) -> None:
-    table = Table("document", "state", "chunks", "pages", "type", box=None)
+    found: list[dict[str, Any]] = []
     async with ingest_stub(data, target) as stub:
         request = pb.ListDocumentsRequest(
             parent=f"collections/{collection}", page_size=1000, state=enum_value(pb.DocumentState, state)
         )
         while True:
             response = await stub.ListDocuments(request, timeout=TIMEOUT_S)
-            for document in response.documents:
-                if as_json:
-                    terminal.print_json(document_json(document))
-                else:
-                    shown = document_json(document)
-                    pages = str(shown["pages"] or "")
-                    table.add_row(shown["document"], shown["state"], str(shown["chunks"]), pages, shown["media_type"])
+            found.extend(document_json(document) for document in response.documents)
             if not response.next_page_token:
                 break
             request.page_token = response.next_page_token
-    if not as_json:
-        terminal.out.print(table)
+    if as_json:
+        terminal.print_json({"documents": found})
+        return
+    table = Table("document", "state", "chunks", "pages", "type", box=None)
+    for shown in found:
+        pages = str(shown["pages"] or "")
+        table.add_row(shown["document"], shown["state"], str(shown["chunks"]), pages, shown["media_type"])
+    terminal.out.print(table)
 
 
 def _show(

@@ -140,16 +140,15 @@ def job_json(job: pb.Job) -> dict[str, Any]:
 
 
 def _print_jobs(jobs: Any, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json({"jobs": [job_json(job) for job in jobs]})
+        return
     table = Table("job", "document", "state", "stage", "chunks", "error", box=None)
     for job in jobs:
         shown = job_json(job)
-        if as_json:
-            terminal.print_json(shown)
-            continue
         chunks = f"{job.indexed_chunks}/{job.total_chunks}"
         table.add_row(shown["job"], shown["document"], shown["state"], shown["stage"], chunks, shown["error"] or "")
-    if not as_json:
-        terminal.out.print(table)
+    terminal.out.print(table)
 
 
 def _name(job: str) -> str:

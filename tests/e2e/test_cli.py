@@ -56,10 +56,8 @@ def test_citations_stand_in_the_document(mesh: Mesh, collection: str, handbook: 
     answer = mesh.murphey("ask", question, "--collection", collection, "--json").json()
     assert answer["citations"]
     for citation in answer["citations"]:
-        span = f"{citation['start']}:{citation['end']}"
-        text = mesh.murphey(
-            "documents", "text", citation["document"], "--span", span, "--collection", collection, "--json"
-        )
+        span = ["--start", str(citation["start"]), "--end", str(citation["end"])]
+        text = mesh.murphey("documents", "text", citation["document"], *span, "--collection", collection, "--json")
         assert text.json()["text"] == citation["quote"]
 
 
