@@ -39,7 +39,7 @@ class Question:
 
 
 QUESTIONS = (
-    Question("How many turns of the hand crank close the shutter?", "dome-manual.pdf", 3, "42 turns"),
+    Question("How many turns of the crank does it take to close the shutter?", "dome-manual.pdf", 3, "42 turns"),
     Question("What does admission to a public night cost for adults?", "visiting.md", 0, "7 euros"),
     Question("Which chess opening did Bobby Fischer play against Boris Spassky in 1972?"),
 )
@@ -157,13 +157,16 @@ def check_answered(data: Path, question: Question, answer: dict[str, Any]) -> No
 
 
 def check_citation(data: Path, citation: dict[str, Any]) -> None:
-    """Reads the document's own text at the cited span."""
+    """Reads the document's own text at the cited span: the words and the page must be those of the citation."""
     document, start, end = citation["document"], citation["start"], citation["end"]
-    text = json.loads(murphey(data, "documents", "text", document, "--span", f"{start}:{end}", "--json"))["text"]
-    page = f", page {citation['page']}" if citation["page"] else ""
-    if text != citation["quote"]:
-        raise DemoFailed(f"{document}{page} does not say {citation['quote']!r} at {start}:{end}, but {text!r}")
-    print(f"  checked: {document}{page}, characters {start} to {end}, is what [{citation['marker']}] quotes")
+    span = ("--start", str(start), "--end", str(end))
+    there = json.loads(murphey(data, "documents", "text", document, *span, "--json"))
+    place = f"{document}, page {citation['page']}" if citation["page"] else document
+    if there["text"] != citation["quote"]:
+        raise DemoFailed(f"{place} does not say {citation['quote']!r} at {start}:{end}, but {there['text']!r}")
+    if there["page"] != citation["page"]:
+        raise DemoFailed(f"[{citation['marker']}] names {place}, but the words stand on page {there['page']}")
+    print(f"  checked: {place}, characters {start} to {end}, says what [{citation['marker']}] quotes")
 
 
 def rests_on(citation: dict[str, Any], question: Question) -> bool:

@@ -46,9 +46,9 @@ def test_an_answer_stands_in_one_document(question: Any) -> None:
 
 
 def command(tmp_path: Path, text: str) -> Path:
-    """Stands in for `murphey`: a document whose text at any span is `text`."""
+    """Stands in for `murphey`: a document whose text at any span is `text`, on page 3."""
     path = tmp_path / "murphey"
-    path.write_text(f"#!{sys.executable}\nprint({json.dumps(json.dumps({'text': text}))})\n")
+    path.write_text(f"#!{sys.executable}\nprint({json.dumps({'text': text, 'page': 3})!r})\n")
     path.chmod(0o755)
     return path
 
@@ -68,7 +68,7 @@ def test_a_right_citation_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("41 turns", [CITATION], "does not say"),
         ("42 turns", [], "no cited answer"),
-        ("42 turns", [CITATION | {"page": 2}], "no citation is of"),
+        ("42 turns", [CITATION | {"page": 2}], "stand on page 3"),
         ("42 turns", [CITATION | {"document": "visiting.md"}], "no citation is of"),
         ("40 turns", [CITATION | {"quote": "40 turns"}], "no citation is of"),
     ],
