@@ -48,52 +48,65 @@ func (b *Backend) check(ctx context.Context) Status {
 }
 
 // Report keeps a health server up to date until the context ends: one entry a service, and "" for all of them together.
-// A connection is READY only while the service behind it says SERVING, because its channel checks health.
-func (b Backends) Report(ctx context.Context, server *health.Server) {
-	changed := make(chan struct{}, 1)
+// `known` is closed when the first answer of every service is in; before, an entry says NOT_SERVING for want of one.
+func (b Backends) Report(ctx context.Context, server *health.Server) (known <-chan struct{}) {
+	report := &report{server: server, serving: map[string]bool{}}
+	var first sync.WaitGroup
 	for _, backend := range b {
-		server.SetServingStatus(backend.Service, healthpb.HealthCheckResponse_NOT_SERVING)
-		go backend.watch(ctx, server, changed)
+		report.set(backend.Service, false)
 	}
-	server.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-			server.SetServingStatus("", b.together())
-		}
-	}
-}
-
-func (b *Backend) watch(ctx context.Context, server *health.Server, changed chan<- struct{}) {
-	for {
-		state := b.Conn.GetState()
-		if state == connectivity.Idle {
-			b.Conn.Connect()
-		}
-		server.SetServingStatus(b.Service, serving(state))
-		select {
-		case changed <- struct{}{}:
-		default: // a look at all states is due already
-		}
-		if !b.Conn.WaitForStateChange(ctx, state) {
-			return
-		}
-	}
-}
-
-func (b Backends) together() healthpb.HealthCheckResponse_ServingStatus {
 	for _, backend := range b {
-		if backend.Conn.GetState() != connectivity.Ready {
-			return healthpb.HealthCheckResponse_NOT_SERVING
-		}
+		first.Add(1)
+		go report.follow(ctx, backend, sync.OnceFunc(first.Done))
 	}
-	return healthpb.HealthCheckResponse_SERVING
+	all := make(chan struct{})
+	go func() {
+		first.Wait()
+		close(all)
+	}()
+	return all
 }
 
-func serving(state connectivity.State) healthpb.HealthCheckResponse_ServingStatus {
-	if state == connectivity.Ready {
+type report struct {
+	server  *health.Server
+	lock    sync.Mutex
+	serving map[string]bool
+}
+
+func (r *report) set(service string, serving bool) {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	r.serving[service] = serving
+	r.server.SetServingStatus(service, statusOf(serving))
+	together := true
+	for _, one := range r.serving {
+		together = together && one
+	}
+	r.server.SetServingStatus("", statusOf(together))
+}
+
+// follow takes a service's health from its connection, whose channel checks it: READY means SERVING. A connection that is
+// idle or connecting has no news, and what was said before stands: servers close connections that have grown old, and a
+// client that watches must not hear of a failure then.
+func (r *report) follow(ctx context.Context, backend *Backend, decided func()) {
+	defer decided()
+	for {
+		state := backend.Conn.GetState()
+		switch state {
+		case connectivity.Ready, connectivity.TransientFailure:
+			r.set(backend.Service, state == connectivity.Ready)
+			decided()
+		case connectivity.Idle:
+			backend.Conn.Connect()
+		}
+		if !backend.Conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
+}
+
+func statusOf(serving bool) healthpb.HealthCheckResponse_ServingStatus {
+	if serving {
 		return healthpb.HealthCheckResponse_SERVING
 	}
 	return healthpb.HealthCheckResponse_NOT_SERVING

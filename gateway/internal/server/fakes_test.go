@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -46,6 +48,23 @@ type mesh struct {
 	targets      map[string]string
 	health       map[string]*health.Server
 	servers      map[string]*grpc.Server
+	connected    chan bool     // one for each connection that a service gets, as far as it has room
+	maxAge       time.Duration // of connections; 0 means forever
+}
+
+// connections counts them.
+type connections struct{ begun chan<- bool }
+
+func (c connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (c connections) HandleRPC(context.Context, stats.RPCStats)                         {}
+func (c connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (c connections) HandleConn(_ context.Context, event stats.ConnStats) {
+	if _, begun := event.(*stats.ConnBegin); begun {
+		select {
+		case c.begun <- true:
+		default:
+		}
+	}
 }
 
 type orchestrator struct {
@@ -113,9 +132,12 @@ func echo(_ any, stream grpc.ServerStream) error {
 	}
 }
 
-func startMesh(t *testing.T) *mesh {
+func startMesh(t *testing.T, change ...func(*mesh)) *mesh {
 	t.Helper()
 	m := &mesh{targets: map[string]string{}, health: map[string]*health.Server{}, servers: map[string]*grpc.Server{}}
+	for _, apply := range change {
+		apply(m)
+	}
 	m.start(t, "orchestrator", func(s *grpc.Server) { orchestratorv1.RegisterOrchestratorServiceServer(s, &m.orchestrator) })
 	m.start(t, "ingest", func(s *grpc.Server) { ingestv1.RegisterIngestServiceServer(s, &m.ingest) })
 	m.start(t, "retriever", func(s *grpc.Server) { retrieverv1.RegisterRetrieverServiceServer(s, &m.retriever) })
@@ -126,7 +148,8 @@ func startMesh(t *testing.T) *mesh {
 func (m *mesh) start(t *testing.T, name string, register func(*grpc.Server)) {
 	t.Helper()
 	listener := listen(t)
-	grpcServer := grpc.NewServer(grpc.UnknownServiceHandler(echo), grpc.MaxRecvMsgSize(64<<20))
+	grpcServer := grpc.NewServer(grpc.UnknownServiceHandler(echo), grpc.MaxRecvMsgSize(64<<20),
+		grpc.StatsHandler(connections{m.connected}), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: m.maxAge}))
 	register(grpcServer)
 	checks := health.NewServer()
 	for service := range grpcServer.GetServiceInfo() {

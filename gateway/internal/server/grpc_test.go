@@ -203,6 +203,45 @@ func TestGRPCHealthFollowsTheServices(t *testing.T) {
 	expectHealth(t, all, not)
 }
 
+// TestGRPCHealthIsKnownFromTheStart: a client that checks health gives up on the first NOT_SERVING.
+func TestGRPCHealthIsKnownFromTheStart(t *testing.T) {
+	mesh := startMesh(t)
+	for range 20 {
+		gateway := startGateway(t, mesh)
+		for _, service := range []string{"", "murphey.ingest.v1.IngestService"} {
+			response, err := watch(t, healthpb.NewHealthClient(gateway.dial(t)), service).Recv()
+			if err != nil || response.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+				t.Fatalf("%q: the first status is %v, %v", service, response, err)
+			}
+		}
+	}
+}
+
+// TestGRPCHealthStandsWhileConnectionsAreRenewed: services close connections that have grown old.
+func TestGRPCHealthStandsWhileConnectionsAreRenewed(t *testing.T) {
+	connected := make(chan bool, 100)
+	mesh := startMesh(t, func(m *mesh) { m.connected, m.maxAge = connected, 200*time.Millisecond })
+	gateway := startGateway(t, mesh)
+	stream := watch(t, healthpb.NewHealthClient(gateway.dial(t)), "")
+	if response, err := stream.Recv(); err != nil || response.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Fatalf("got %v, %v", response, err)
+	}
+	changed := make(chan healthpb.HealthCheckResponse_ServingStatus, 1)
+	go func() {
+		if response, err := stream.Recv(); err == nil {
+			changed <- response.GetStatus()
+		}
+	}()
+	for range 4 * 4 { // four services, three renewals each and the first
+		arrives(t, connected, "a connection")
+	}
+	select {
+	case status := <-changed:
+		t.Errorf("a renewal was told as %v", status)
+	default:
+	}
+}
+
 func watch(t *testing.T, client healthpb.HealthClient, service string) healthpb.Health_WatchClient {
 	t.Helper()
 	stream, err := client.Watch(t.Context(), &healthpb.HealthCheckRequest{Service: service})

@@ -18,6 +18,9 @@ import (
 	"murphey.dev/gateway/internal/settings"
 )
 
+// firstAnswers bounds how long the start waits to learn which services are there. Refused connections are learnt of at once.
+const firstAnswers = 2 * time.Second
+
 // Run serves on the listener until the context ends and then lets running calls end, for at most settings.Drain. The
 // listener is closed when it returns.
 func Run(ctx context.Context, settings settings.Settings, listener net.Listener, openAPI []byte) error {
@@ -31,7 +34,7 @@ func Run(ctx context.Context, settings settings.Settings, listener net.Listener,
 	calls, cutOff := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutOff()
 	healthServer := health.NewServer()
-	go backends.Report(calls, healthServer)
+	known := backends.Report(calls, healthServer)
 	grpcServer := passthrough.NewServer(backends, healthServer)
 	defer grpcServer.Stop()
 
@@ -42,6 +45,12 @@ func Run(ctx context.Context, settings settings.Settings, listener net.Listener,
 	}
 	web := logged(withCORS(settings.CORSOrigins, guarded(settings, api)))
 	server := newServer(calls, byProtocol(grpcServer, web))
+	// Clients that check health fail at once on NOT_SERVING; those that connect early wait in the listener instead.
+	select {
+	case <-known:
+	case <-time.After(firstAnswers):
+	case <-ctx.Done():
+	}
 	return serve(ctx, server, listener, settings.Drain, func() {
 		healthServer.Shutdown() // every watcher hears NOT_SERVING and goes elsewhere
 	}, cutOff)
