@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from mesh import logs, metrics
 from mesh.errors import NotFound, Overloaded, Unavailable
-from orchestrator.attribution import Evidence, Thresholds
+from orchestrator.attribution import Evidence, Support, Thresholds
 from orchestrator.citations import Citer
 from orchestrator.conversations import Conversations, StoredTurn, search_text
 from orchestrator.course import Course
@@ -122,10 +122,8 @@ class Answerer:
         closest = evidence.best_for_question()
         async with Citer(sources, evidence, Verifier(self._documents)) as citer:
             course.prompted_s = course.elapsed_s()
-            stream = self._generator.stream(
-                frame.model.name, frame.chat(sources, closest.quote if closest else ""), frame.sampling
-            )
-            async with aclosing(stream):
+            chat = frame.chat(sources, closest.quote if closest else "")
+            async with aclosing(self._generator.stream(frame.model.name, chat, frame.sampling)) as stream:
                 async for piece in stream:
                     if isinstance(piece, Generated):
                         course.generated = piece
@@ -136,22 +134,23 @@ class Answerer:
                         yield citation
             for citation in course.cited(await citer.rest()):
                 yield citation
-            for event in await self._close(course, frame, citer, evidence):
+            for event in await self._close(course, frame, citer, closest):
                 yield event
 
-    async def _close(self, course: Course, frame: Frame, citer: Citer, evidence: Evidence) -> list[Event]:
-        """Where nothing that the model said is supported: it knew nothing, or the closest words of the sources follow."""
+    async def _close(self, course: Course, frame: Frame, citer: Citer, closest: Support | None) -> list[Event]:
+        """What follows the model's words: the closest ones of the sources, where it cited nothing or others."""
         course.dropped_markers = citer.dropped_markers
         _DROPPED.inc(citer.dropped_markers)
         if course.generated is None:
             raise Unavailable("The generator's stream broke off. Ask again.")
-        if course.citations:
-            return []
-        if citer.admissions:
+        if citer.admissions and not course.citations:
             course.outcome = Outcome.DECLINED
             return []
+        template = frame.template.closest if course.citations else frame.template.unsupported
+        if not template or closest is None or any(closest.overlaps(citation) for citation in course.citations):
+            return []
         lead = "\n\n" if course.length else ""
-        quoted = await citer.quote(evidence, frame.template.unsupported, course.length + len(lead))
+        quoted = await citer.quote(closest, template, course.length + len(lead))
         return [course.delta(lead + quoted[0]), *course.cited([quoted[1]])] if quoted else []
 
     async def _finish(self, course: Course) -> Finish:

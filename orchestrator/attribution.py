@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.events import Citation
 from orchestrator.sentences import split_sentences
 from orchestrator.sources import Source, Span
 from orchestrator.words import coverage, rarity, stems
@@ -42,6 +43,11 @@ class Support:
     span: Span
     quote: str
     similarity: float
+
+    def overlaps(self, citation: Citation) -> bool:
+        """Whether a citation names some of the same words."""
+        same = (citation.document, citation.version) == (self.source.document, self.source.version)
+        return same and citation.span.start < self.span.end and self.span.start < citation.span.end
 
 
 @dataclass(frozen=True)

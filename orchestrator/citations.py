@@ -67,13 +67,9 @@ class Citer:
         await self._worker
         return self.ready()
 
-    async def quote(self, evidence: Evidence, template: str, start: int) -> tuple[str, Citation] | None:
-        """A text that quotes what fits the question best, and its citation; None when no such words verify.
-
-        The text will stand in the answer from `start` on.
-        """
-        support = evidence.best_for_question()
-        citation = await self._cite(support, Span(start, start), attributed=True) if support else None
+    async def quote(self, support: Support, template: str, start: int) -> tuple[str, Citation] | None:
+        """A text that quotes these words, to stand in the answer from `start` on, and its citation; None unless they verify."""
+        citation = await self._cite(support, Span(start, start), attributed=True)
         if citation is None:
             return None
         text = template.format(quote=citation.quote, number=citation.marker)

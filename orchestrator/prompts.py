@@ -23,6 +23,7 @@ _PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
     "source": ({"number", "text"}, {"title"}),
     "user": ({"sources", "question"}, {"closest"}),
     "unsupported": ({"quote", "number"}, set()),
+    "closest": ({"quote", "number"}, set()),
 }
 """For each field the placeholders that it must have, and those that it may have."""
 _FENCE = re.compile(r"<(?=\s*/?\s*source\b)|<(?=\|)", re.IGNORECASE)
@@ -43,7 +44,8 @@ class Template:
 
     `version` is `name@hash`; `models` are the beginnings of the model ids it was made for. `examples` are turns that show
     a small model what is wanted; they stand before the conversation's own. `declined` is said when nothing relevant was
-    found, `unsupported` when nothing that the model said is in the sources. Budgets are in tokens.
+    found, `unsupported` when nothing that the model said is in the sources, and `closest`, unless it is empty, when the
+    answer does not cite the words that fit the question best. Budgets are in tokens.
     """
 
     version: str
@@ -54,6 +56,7 @@ class Template:
     user: str
     declined: str
     unsupported: str
+    closest: str
     max_sources: int
     source_tokens: int
     history_tokens: int
@@ -115,7 +118,8 @@ def parse_template(name: str, text: str) -> Template:
         wrong = ", ".join(sorted(values.keys() ^ needed))
         raise InvalidInput(f"The prompt template {name} misses or misspells: {wrong}.")
     for field, (needs, may_have) in _PLACEHOLDERS.items():
-        _check_placeholders(name, field, values[field], needs, may_have)
+        if values[field]:
+            _check_placeholders(name, field, values[field], needs, may_have)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     defaults: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values["sampling"].items()}
     made = {

@@ -102,14 +102,15 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         self.hold_after: int | None = None
         self.cancelled = asyncio.Event()
         self.context_tokens = 4096
+        self.name = "models/fake"
 
     async def GetModel(self, request, context):
         if self.failure:
             raise self.failure
-        if request.name not in ("", "models/fake"):
-            raise NotFound(f"There is no model {request.name}; this generator serves models/fake.", field="model")
+        if request.name not in ("", self.name):
+            raise NotFound(f"There is no model {request.name}; this generator serves {self.name}.", field="model")
         return gen.GetModelResponse(
-            model=gen.Model(name="models/fake", version="1", context_tokens=self.context_tokens, default=True)
+            model=gen.Model(name=self.name, version="1", context_tokens=self.context_tokens, default=True)
         )
 
     async def CountTokens(self, request, context):

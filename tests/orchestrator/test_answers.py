@@ -94,6 +94,21 @@ async def test_an_unsupported_answer_is_followed_by_what_the_sources_say(mesh: F
     assert citation.quote == "Their leader Rollo swore fealty to King Charles III in 911."
 
 
+async def test_a_small_model_is_pointed_to_the_closest_words_and_they_are_shown(mesh: FakeMesh, client: Client) -> None:
+    mesh.generator.name = "models/smollm2-135m-instruct"
+    mesh.generator.script = ["The Normans gave their name to Normandy."]
+    answer = await client.answer(QUESTION)
+    assert [citation.quote for citation in answer.citations] == [
+        "The Normans gave their name to Normandy, a region in France.",
+        "Their leader Rollo swore fealty to King Charles III in 911.",
+    ]
+    assert answer.text.startswith(f"{mesh.generator.script[0]}\n\n")
+    prompt = mesh.generator.requests[0].prompt.chat.messages[-1].parts[0].text
+    assert "Closest sentence: Their leader Rollo swore fealty to King Charles III in 911." in prompt
+    mesh.generator.script = ["Rollo swore fealty to King Charles III."]
+    assert (await client.answer(QUESTION)).text == mesh.generator.script[0]
+
+
 async def test_a_model_that_says_nothing_is_followed_too(mesh: FakeMesh, client: Client) -> None:
     answer = await client.answer(QUESTION)
     assert len(answer.citations) == 1

@@ -196,7 +196,9 @@ async def test_leaving_early_ends_the_worker() -> None:
 async def test_what_fits_the_question_best_can_be_quoted() -> None:
     evidence = Evidence(SOURCES, "Who swore fealty to Charles?", Embedder(), Thresholds())
     async with Citer(SOURCES, evidence, Verifier(Library(dict(TEXTS)))) as citer:
-        quoted = await citer.quote(evidence, "They say: “{quote}” [{number}]", 10)
+        closest = evidence.best_for_question()
+        assert closest is not None
+        quoted = await citer.quote(closest, "They say: “{quote}” [{number}]", 10)
     assert quoted is not None
     text, citation = quoted
     assert text == "They say: “Rollo swore fealty to Charles in 911.” [1]"

@@ -14,6 +14,7 @@ source = "<source {number} {title}>{text}</source>"
 user = "{sources} {closest} {question}"
 declined = "No."
 unsupported = "{quote} {number}"
+closest = ""
 max_sources = 2
 source_tokens = 100
 history_tokens = 50
