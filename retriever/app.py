@@ -19,6 +19,8 @@ from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
 from retriever.stores.base import Store
 
+QDRANT_TIMEOUT_S = 30
+
 
 def main() -> None:
     """`python -m retriever`."""
@@ -59,6 +61,22 @@ def open_embedder(settings: RetrieverSettings) -> Embedder:
 
 async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog]:
     """The store with its catalog."""
+    if settings.store == "server":
+        from qdrant_client import AsyncQdrantClient
+
+        from retriever.stores.server.catalog import ServerCatalog
+        from retriever.stores.server.store import ServerStore
+
+        key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
+        client = AsyncQdrantClient(
+            url=settings.qdrant_url,
+            grpc_port=settings.qdrant_grpc_port,
+            prefer_grpc=True,
+            api_key=key,
+            timeout=QDRANT_TIMEOUT_S,
+            check_compatibility=False,
+        )
+        return ServerStore(client), ServerCatalog(client)
     from retriever.stores.edge.store import EdgeStore
 
     state = settings.data / settings.service

@@ -1,10 +1,13 @@
-"""How dense and sparse results become one ranking, the same in both stores; the fusing itself happens inside Qdrant."""
+"""How many dense and sparse results are fused. The fusing happens inside Qdrant, by DBSF (distribution-based score fusion).
 
-DENSE_WEIGHT, SPARSE_WEIGHT = 1.0, 1.0
-RANK_CONSTANT = 60
-MIN_CANDIDATES = 50
+DBSF brings both kinds of score to mean and deviation before it adds them, so it keeps how much better a hit is; reciprocal
+ranks do not. nDCG@10 on Cranfield with all-MiniLM-L6-v2: dense .428, BM25 .434, RRF .462 to .473 over k and weights,
+DBSF .472 to .476 over depths of 20 to 200.
+"""
+
+MIN_CANDIDATES = 100
 
 
 def candidates(limit: int) -> int:
-    """How many results of each kind are fused for an answer of `limit`."""
+    """Results of each kind that are fused for an answer of `limit`."""
     return max(MIN_CANDIDATES, 2 * limit)

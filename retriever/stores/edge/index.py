@@ -42,7 +42,7 @@ class Index:
         self._flush_at: float | None = None
         self._deleted = 0
         self._never_indexed = 0
-        self._hidden: Sequence[DocumentVersion] = ()
+        self._hidden: shards.q.Filter | None = None
         self._staging = Staging(folder / "staged.sqlite")
         self._remove_refuse()
         for _ in self._finish_publishing():
@@ -139,7 +139,8 @@ class Index:
         if not versions:
             return
         live = self._shard.count
-        self._hidden = [v for v in versions if not live(conditions.of_versions([v], EDGE))]
+        new = [version for version in versions if not live(conditions.of_versions([version], EDGE))]
+        self._hidden = conditions.of_versions(new, EDGE) if new else None
         for position, chunks in enumerate(self._staging.slices(versions, CHUNKS_AT_ONCE)):
             if position:
                 yield None  # searches come in between, and see the old versions
@@ -148,7 +149,7 @@ class Index:
         if removed:
             self._apply(shards.replace_operation(versions))
             self._deleted += removed
-        self._hidden = ()
+        self._hidden = None
         self._staging.finish(versions)
         yield removed
 

@@ -15,7 +15,7 @@ from retriever.filters import Kind
 from retriever.stores import conditions
 from retriever.stores.base import IndexedChunk, Mode, Selection, StoreQuery, Window
 from retriever.stores.conditions import Dialect
-from retriever.stores.fusion import DENSE_WEIGHT, RANK_CONSTANT, SPARSE_WEIGHT, candidates
+from retriever.stores.fusion import candidates
 from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, SPARSE, column, to_payload
 
 Payload = dict[str, Any]
@@ -71,8 +71,8 @@ class Shard:
         """Durable against the end of this process when it returns."""
         self._shard.update(operation)
 
-    def search(self, queries: Sequence[StoreQuery], hidden: Sequence[DocumentVersion] = ()) -> list[list[FoundPoint]]:
-        """The answers to a batch, in order, as if the hidden versions were not there."""
+    def search(self, queries: Sequence[StoreQuery], hidden: q.Filter | None = None) -> list[list[FoundPoint]]:
+        """The answers to a batch, in order, as if what is hidden were not there."""
         found = self._shard.query_batch(q.QueryBatchRequest([_request(query, hidden) for query in queries]))
         return [
             [(str(p.id), p.score, p.vector[DENSE] if p.vector else None, p.payload) for p in points]  # pyright: ignore
@@ -140,7 +140,7 @@ def field_operations(fields: Sequence[tuple[str, Kind]]) -> list[q.UpdateOperati
     ]
 
 
-def _request(query: StoreQuery, hidden: Sequence[DocumentVersion]) -> q.QueryRequest:
+def _request(query: StoreQuery, hidden: q.Filter | None) -> q.QueryRequest:
     condition = conditions.searchable(query.condition, hidden, EDGE)
     dense = q.Query.Nearest([float(x) for x in query.dense], using=DENSE) if query.dense is not None else None
     words = query.sparse and q.SparseVector(query.sparse.indices, query.sparse.values)
@@ -151,5 +151,6 @@ def _request(query: StoreQuery, hidden: Sequence[DocumentVersion]) -> q.QueryReq
         return q.QueryRequest(query.limit, query=one, filter=condition, with_vector=with_vector, with_payload=True)
     depth = candidates(query.limit)
     prefetches = [q.Prefetch(depth, query=part, filter=condition) for part in (dense, sparse) if part is not None]
-    fusion = q.Fusion.Rrf(RANK_CONSTANT, weights=[DENSE_WEIGHT, SPARSE_WEIGHT][: len(prefetches)])
-    return q.QueryRequest(query.limit, prefetches=prefetches, query=fusion, with_vector=with_vector, with_payload=True)
+    return q.QueryRequest(
+        query.limit, prefetches=prefetches, query=q.Fusion.Dbsf(), with_vector=with_vector, with_payload=True
+    )

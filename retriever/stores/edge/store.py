@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from retriever.chunks import Chunk, DocumentVersion
 from retriever.filters import Kind
-from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, Selection, StoreQuery, Window
+from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, StoreQuery, Window
 from retriever.stores.edge.process import EngineProcess
 from retriever.stores.edge.shard import FoundPoint
+from retriever.stores.hits import arrange, dense_score
 from retriever.stores.payload import to_chunk
 
 
@@ -68,20 +67,6 @@ class EdgeStore:
         await self._engine.close()
 
 
-def arrange(windows: Sequence[Window], chunks: Sequence[Chunk]) -> dict[Window, list[Chunk]]:
-    """Each window's chunks, by their index."""
-    by_version: dict[DocumentVersion, list[Chunk]] = {}
-    for chunk in sorted(chunks, key=lambda chunk: chunk.index):
-        by_version.setdefault(DocumentVersion(chunk.document, chunk.version), []).append(chunk)
-    return {
-        window: [c for c in by_version.get(window.version, []) if window.first <= c.index <= window.last]
-        for window in windows
-    }
-
-
 def _hit(point: FoundPoint, query: StoreQuery) -> Hit:
     point_id, score, vector, payload = point
-    dense_score = score if query.mode is Mode.DENSE else None
-    if vector is not None and query.dense is not None:
-        dense_score = float(np.dot(np.asarray(vector, np.float32), np.asarray(query.dense, np.float32)))
-    return Hit(to_chunk(point_id, payload), score, dense_score)
+    return Hit(to_chunk(point_id, payload), score, dense_score(query, score, vector))

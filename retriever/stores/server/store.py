@@ -1,0 +1,202 @@
+"""The store on a Qdrant server.
+
+An index is two Qdrant collections: the one that is searched, and one without a search index for staged chunks, because a
+filter on every search would cost more than the search. Publishing copies from the second to the first. For the searches of
+this process it happens at once; another replica's search may see both versions of a document for some milliseconds.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, models
+
+from retriever.chunks import Chunk, DocumentVersion
+from retriever.filters import Kind
+from retriever.stores import conditions
+from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, Selection, StoreQuery, Window
+from retriever.stores.fusion import candidates
+from retriever.stores.hits import arrange, dense_score
+from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, SPARSE, column, to_chunk, to_payload
+from retriever.stores.server.qdrant import PREFIX, SERVER, translated
+
+CHUNKS_AT_ONCE = 256
+_SCROLL_POINTS = 1_000
+
+
+class ServerStore:
+    """Indexes on a Qdrant server. `client` is closed with the store."""
+
+    def __init__(self, client: AsyncQdrantClient) -> None:
+        self._client = client
+        self._hidden: dict[str, list[models.Filter]] = {}
+        self._searches: dict[str, set[asyncio.Future[Any]]] = {}
+
+    async def create_index(self, index: str, dimensions: int) -> None:
+        with translated(f"index {index!r}"):
+            await self._create(_live(index), dimensions, models.HnswConfigDiff())
+            await self._create(_staged(index), dimensions, models.HnswConfigDiff(m=0))
+
+    async def drop_index(self, index: str) -> None:
+        with translated(f"index {index!r}"):
+            for name in (_live(index), _staged(index)):
+                if await self._client.collection_exists(name):
+                    await self._client.delete_collection(name)
+
+    async def add_fields(self, index: str, fields: Sequence[tuple[str, Kind]]) -> None:
+        with translated(f"index {index!r}"):
+            for key, kind in fields:
+                await self._client.create_payload_index(_live(index), column(key, kind), COLUMN_INDEXES[kind])
+
+    async def upsert(self, index: str, chunks: Sequence[IndexedChunk], *, staged: bool) -> None:
+        with translated(f"index {index!r}"):
+            await self._client.upsert(_staged(index) if staged else _live(index), [_point(item) for item in chunks])
+            if not staged:
+                ids: list[Any] = [item.chunk.id for item in chunks]
+                await self._client.delete(_staged(index), models.PointIdsList(points=ids))
+
+    async def publish(self, index: str, versions: Sequence[DocumentVersion]) -> int:
+        """The new chunks are stored unseen; then searches turn from the old to the new; then the old are deleted."""
+        new, old = conditions.of_versions(versions, SERVER), conditions.of_other_versions(list(versions), SERVER)
+        with translated(f"index {index!r}"):
+            fresh = [version for version in versions if not await self._has(_live(index), version)]
+            unseen = conditions.of_versions(fresh, SERVER) if fresh else models.Filter(must=[SERVER.has_id([])])
+            async with self._hiding(index, unseen):
+                await self._older_searches(index)
+                await self._copy(_staged(index), _live(index), new)
+            async with self._hiding(index, old):
+                await self._older_searches(index)
+                removed = (await self._client.count(_live(index), old)).count
+                await self._client.delete(_live(index), models.FilterSelector(filter=old))
+            await self._client.delete(_staged(index), models.FilterSelector(filter=new))
+        return removed
+
+    async def delete(self, index: str, selection: Selection) -> int:
+        condition, deleted = conditions.selected(selection, SERVER), 0
+        with translated(f"index {index!r}"):
+            for name in (_live(index), _staged(index)):
+                deleted += (await self._client.count(name, condition)).count
+                await self._client.delete(name, models.FilterSelector(filter=condition))
+        return deleted
+
+    async def search(self, index: str, query: StoreQuery) -> list[Hit]:
+        hidden = self._hidden.get(index)
+        request = _request(query, models.Filter(should=list(hidden)) if hidden else None)
+        running = self._searches.setdefault(index, set())
+        with translated(f"index {index!r}"):
+            asked = asyncio.ensure_future(self._client.query_points(_live(index), **request))
+            running.add(asked)
+            asked.add_done_callback(running.discard)
+            points = (await asked).points
+        return [_hit(point, query) for point in points]
+
+    async def neighbors(self, index: str, windows: Sequence[Window]) -> Mapping[Window, list[Chunk]]:
+        if not windows:
+            return {}
+        condition = conditions.in_windows(windows, SERVER)
+        with translated(f"index {index!r}"):
+            found = [to_chunk(str(r.id), r.payload or {}) async for r in self._scroll(_live(index), condition)]
+        return arrange(windows, found)
+
+    async def count(self, index: str) -> Counts:
+        with translated(f"index {index!r}"):
+            live, staged = await asyncio.gather(self._client.count(_live(index)), self._client.count(_staged(index)))
+        return Counts(live.count, staged.count)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _create(self, name: str, dimensions: int, hnsw: models.HnswConfigDiff) -> None:
+        if await self._client.collection_exists(name):
+            return
+        await self._client.create_collection(
+            name,
+            vectors_config={DENSE: models.VectorParams(size=dimensions, distance=models.Distance.COSINE)},
+            sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            hnsw_config=hnsw,
+        )
+        for path, kind in FIXED_INDEXES.items():
+            await self._client.create_payload_index(name, path, kind)
+
+    @asynccontextmanager
+    async def _hiding(self, index: str, condition: models.Filter) -> AsyncIterator[None]:
+        """Searches that begin inside do not see what it selects."""
+        hidden = self._hidden.setdefault(index, [])
+        hidden.append(condition)
+        try:
+            yield
+        finally:
+            hidden.remove(condition)
+
+    async def _older_searches(self, index: str) -> None:
+        """Waits for those that began before, and hide something else."""
+        if running := list(self._searches.get(index, ())):
+            await asyncio.wait(running)
+
+    async def _has(self, name: str, version: DocumentVersion) -> bool:
+        return (await self._client.count(name, conditions.of_versions([version], SERVER))).count > 0
+
+    async def _copy(self, source: str, target: str, condition: models.Filter) -> None:
+        batch: list[models.PointStruct] = []
+        async for record in self._scroll(source, condition, with_vectors=True):
+            batch.append(models.PointStruct(id=record.id, vector=record.vector or {}, payload=record.payload))  # pyright: ignore[reportArgumentType] - the same vectors
+            if len(batch) == CHUNKS_AT_ONCE:
+                await self._client.upsert(target, batch)
+                batch = []
+        if batch:
+            await self._client.upsert(target, batch)
+
+    async def _scroll(
+        self, name: str, condition: models.Filter, *, with_vectors: bool = False
+    ) -> AsyncIterator[models.Record]:
+        offset: Any = None
+        while True:
+            records, offset = await self._client.scroll(
+                name, condition, limit=_SCROLL_POINTS, offset=offset, with_vectors=with_vectors
+            )
+            for record in records:
+                yield record
+            if offset is None:
+                return
+
+
+def _live(index: str) -> str:
+    return PREFIX + index
+
+
+def _staged(index: str) -> str:
+    return f"{PREFIX}{index}--staged"
+
+
+def _point(item: IndexedChunk) -> models.PointStruct:
+    sparse = models.SparseVector(indices=item.sparse.indices, values=item.sparse.values)
+    vectors: dict[str, Any] = {DENSE: [float(number) for number in item.dense], SPARSE: sparse}
+    return models.PointStruct(id=item.chunk.id, vector=vectors, payload=to_payload(item.chunk))
+
+
+def _request(query: StoreQuery, hidden: models.Filter | None) -> dict[str, Any]:
+    """Arguments of `query_points`."""
+    condition = conditions.searchable(query.condition, hidden, SERVER)
+    parts: dict[str, Any] = {}
+    if query.dense is not None:
+        parts[DENSE] = [float(number) for number in query.dense]
+    if query.sparse is not None:
+        parts[SPARSE] = models.SparseVector(indices=query.sparse.indices, values=query.sparse.values)
+    if query.mode is not Mode.HYBRID:
+        using = query.mode.value
+        return {"query": parts[using], "using": using, "query_filter": condition, "limit": query.limit}
+    depth = candidates(query.limit)
+    return {
+        "prefetch": [
+            models.Prefetch(query=part, using=using, filter=condition, limit=depth) for using, part in parts.items()
+        ],
+        "query": models.FusionQuery(fusion=models.Fusion.DBSF),
+        "with_vectors": [DENSE],
+        "limit": query.limit,
+    }
+
+
+def _hit(point: models.ScoredPoint, query: StoreQuery) -> Hit:
+    vector: Any = point.vector[DENSE] if isinstance(point.vector, dict) else None
+    return Hit(to_chunk(str(point.id), point.payload or {}), point.score, dense_score(query, point.score, vector))

@@ -1,0 +1,98 @@
+"""Stores, and a retriever served over gRPC, for the tests of this folder."""
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+from qdrant_client import AsyncQdrantClient
+
+from mesh.server import Hosted, serving
+from mesh.weights import resolve
+from murphey.retriever.v1 import retriever_pb2_grpc
+from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
+from retriever.batching import EmbeddingQueue
+from retriever.catalog import FileCatalog
+from retriever.collections import Collections
+from retriever.indexing import Indexer
+from retriever.search import Searcher
+from retriever.service import NAME, RetrieverServicer
+from retriever.settings import RetrieverSettings
+from retriever.stores.base import Store
+from retriever.stores.edge.store import EdgeStore
+from retriever.stores.server.store import ServerStore
+from tests.retriever.fakes import WordsEmbedder
+
+
+def shared_data() -> Path:
+    """The folder of data sets beside the repository; a test that needs it fails where it is missing."""
+    folder = Path(__file__).parents[3] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.fail(f"{folder} is missing: this test measures on its data sets.")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The folder of downloaded models, with the default embedder in it."""
+    folder = RetrieverSettings().models
+    resolve("all-minilm-l6-v2", folder)
+    return folder
+
+
+@pytest.fixture
+async def edge_store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
+    store = await EdgeStore.open(tmp_path / "indexes", optimize_after_chunks=1_000)
+    yield store
+    await store.close()
+
+
+@pytest_asyncio.fixture(params=["edge", "server"], scope="module", loop_scope="module")
+async def opened_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Store]:
+    """Each store. MURPHEY_TEST_QDRANT_URL names a real server to test `server` against."""
+    if request.param == "edge":
+        opened: Store = await EdgeStore.open(tmp_path_factory.mktemp("edge") / "indexes")
+    else:
+        url = os.environ.get("MURPHEY_TEST_QDRANT_URL")
+        opened = ServerStore(AsyncQdrantClient(url=url, prefer_grpc=True) if url else AsyncQdrantClient(":memory:"))
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def store(opened_store: Store) -> AsyncIterator[Store]:
+    """Each store, with an empty index `test`."""
+    await opened_store.create_index("test", WordsEmbedder.dimensions)
+    yield opened_store
+    await opened_store.drop_index("test")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A retriever that answers on a port of this machine."""
+
+    stub: RetrieverServiceStub
+    embedder: WordsEmbedder
+    store: EdgeStore
+
+
+@pytest.fixture
+async def served(tmp_path: Path, edge_store: EdgeStore) -> AsyncIterator[Served]:
+    """The whole service but for the model, over real gRPC."""
+    embedder = WordsEmbedder()
+    queue = EmbeddingQueue(embedder, max_waiting_texts=3_000)
+    collections = Collections(FileCatalog(tmp_path / "catalog.json"), edge_store, embedder)
+    await collections.open()
+    indexer, searcher = Indexer(collections, queue, edge_store), Searcher(collections, queue, edge_store)
+    servicer = RetrieverServicer(collections, indexer, searcher, embedder)
+    hosted = Hosted(NAME, partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer))
+    settings = RetrieverSettings(data=tmp_path, drain_s=0)
+    async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Served(RetrieverServiceStub(channel), embedder, edge_store)
+    await queue.close()

@@ -1,0 +1,73 @@
+"""Small stand-ins for what a test is not about, and builders of chunks."""
+
+import threading
+import uuid
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from retriever.chunks import Chunk, MetadataValue
+from retriever.embedding import Purpose, Vectors
+from retriever.sparse import words_of
+from retriever.stores.base import IndexedChunk
+
+DIMENSIONS = 32
+
+
+class WordsEmbedder:
+    """Each word is a fixed random direction: texts that share words are alike. Says which batches it was given."""
+
+    name, version, dimensions, max_tokens = "words", "1", DIMENSIONS, 64
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Purpose, int]] = []
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.started = threading.Event()
+
+    def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
+        self.batches.append((purpose, len(texts)))
+        self.started.set()
+        assert self.may_run.wait(10)
+        return np.stack([vector_of(text) for text in texts])
+
+    def close(self) -> None:
+        pass
+
+
+def vector_of(text: str) -> Vectors:
+    """Of length 1."""
+    words = text.lower().replace(".", " ").split() or [""]
+    total = sum(np.random.default_rng(zlib.crc32(word.encode())).standard_normal(DIMENSIONS) for word in words)
+    return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+def document_name(document: str, collection: str = "default") -> str:
+    return f"collections/{collection}/documents/{document}"
+
+
+def chunk(
+    text: str,
+    document: str = "a",
+    version: str = "1",
+    index: int = 0,
+    metadata: Mapping[str, MetadataValue] | None = None,
+) -> Chunk:
+    return Chunk(
+        id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{document}/{version}/{index}")),
+        document=document_name(document),
+        version=version,
+        index=index,
+        text=text,
+        start=index * 100,
+        end=index * 100 + len(text),
+        page=index + 1,
+        headings=("Top", "Sub"),
+        display_name=f"{document}.txt",
+        metadata=metadata or {},
+    )
+
+
+def indexed(item: Chunk) -> IndexedChunk:
+    return IndexedChunk(item, vector_of(item.text).tolist(), words_of("english").of_document(item.text))

@@ -1,0 +1,245 @@
+"""What every store promises. Both run every test."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from mesh.errors import NotFound
+from retriever.chunks import DocumentVersion
+from retriever.filters import NO_FILTER, Equals, Exists, Filter, Kind, NumberRange, TimeRange
+from retriever.sparse import words_of
+from retriever.stores.base import Counts, Hit, Mode, OfDocuments, OfIds, Store, StoreQuery, Window
+from tests.retriever.fakes import chunk, document_name, indexed, vector_of
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
+]
+
+
+async def ask(
+    store: Store, text: str, mode: Mode = Mode.HYBRID, condition: Filter = NO_FILTER, limit: int = 10
+) -> list[Hit]:
+    words = words_of("english").of_query(text)
+    dense = None if mode is Mode.SPARSE else vector_of(text).tolist()
+    return await store.search("test", StoreQuery(mode, limit, dense, None if mode is Mode.DENSE else words, condition))
+
+
+def version(document: str, version: str = "1") -> DocumentVersion:
+    return DocumentVersion(document_name(document), version)
+
+
+async def put(store: Store, *texts: str, document: str = "a", of: str = "1", staged: bool = False) -> None:
+    chunks = [indexed(chunk(text, document, of, index)) for index, text in enumerate(texts)]
+    await store.upsert("test", chunks, staged=staged)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_finds_what_fits_best(store: Store, mode: Mode) -> None:
+    await put(store, "cats sleep on mats", "rockets burn kerosene", "tea is brewed hot")
+    hits = await ask(store, "kerosene rockets", mode)
+    assert hits[0].chunk == chunk("rockets burn kerosene", index=1)
+    assert hits == sorted(hits, key=lambda hit: -hit.score)
+
+
+async def test_dense_score_is_the_cosine(store: Store) -> None:
+    await put(store, "cats sleep on mats", "rockets burn kerosene")
+    expected = float(vector_of("burn rockets") @ vector_of("rockets burn kerosene"))
+    dense, hybrid = await ask(store, "burn rockets", Mode.DENSE), await ask(store, "burn rockets", Mode.HYBRID)
+    assert dense[0].score == pytest.approx(expected, abs=1e-4)
+    assert dense[0].dense_score == pytest.approx(expected, abs=1e-4)
+    assert hybrid[0].dense_score == pytest.approx(expected, abs=1e-4)
+    assert (await ask(store, "burn rockets", Mode.SPARSE))[0].dense_score is None
+
+
+async def test_rare_words_weigh_more(store: Store) -> None:
+    await put(store, *["common words everywhere"] * 8, "zebra", "common")
+    hits = await ask(store, "common zebra", Mode.SPARSE)
+    assert hits[0].chunk.text == "zebra"
+
+
+async def test_hybrid_without_known_words_is_dense(store: Store) -> None:
+    await put(store, "cats sleep on mats", "rockets burn kerosene")
+    query = StoreQuery(Mode.HYBRID, 1, vector_of("rockets burn").tolist(), None)
+    assert [hit.chunk.index for hit in await store.search("test", query)] == [1]
+
+
+async def test_limit(store: Store) -> None:
+    await put(store, *[f"tea number {number}" for number in range(30)])
+    for mode in Mode:
+        assert len(await ask(store, "tea", mode, limit=7)) == 7
+
+
+async def test_same_id_is_replaced(store: Store) -> None:
+    await put(store, "first words")
+    await put(store, "second words")
+    assert [hit.chunk.text for hit in await ask(store, "words")] == ["second words"]
+    assert await store.count("test") == Counts(live=1, staged=0)
+
+
+async def test_staged_chunks_are_not_found(store: Store) -> None:
+    await put(store, "published tea")
+    await put(store, "staged tea", document="b", staged=True)
+    for mode in Mode:
+        assert [hit.chunk.text for hit in await ask(store, "tea", mode)] == ["published tea"]
+    assert await store.count("test") == Counts(live=1, staged=1)
+
+
+async def test_publish_shows_the_version_and_removes_others(store: Store) -> None:
+    await put(store, "old tea", "old cake", of="1")
+    await put(store, "other tea", document="b")
+    await put(store, "new tea", of="2", staged=True)
+    assert await store.publish("test", [version("a", "2")]) == 2
+    assert {hit.chunk.text for hit in await ask(store, "tea cake")} == {"new tea", "other tea"}
+    assert await store.count("test") == Counts(live=2, staged=0)
+
+
+async def test_publish_again_changes_nothing(store: Store) -> None:
+    await put(store, "tea", staged=True)
+    assert await store.publish("test", [version("a")]) == 0
+    assert await store.publish("test", [version("a")]) == 0
+    assert await store.count("test") == Counts(live=1, staged=0)
+
+
+async def test_publish_leaves_other_staged_versions(store: Store) -> None:
+    await put(store, "tea", of="1", staged=True)
+    await put(store, "cake", of="2", staged=True)
+    await store.publish("test", [version("a", "1")])
+    assert await store.count("test") == Counts(live=1, staged=1)
+
+
+async def test_publish_of_an_empty_version_removes_the_old(store: Store) -> None:
+    await put(store, "tea", of="1")
+    assert await store.publish("test", [version("a", "2")]) == 1
+    assert await store.count("test") == Counts(live=0, staged=0)
+
+
+async def test_searches_see_one_version_while_it_is_published(store: Store) -> None:
+    await put(store, *[f"tea {number}" for number in range(300)], of="1")
+    await put(store, *[f"tea {number}" for number in range(600)], of="2", staged=True)
+    publishing = asyncio.create_task(store.publish("test", [version("a", "2")]))
+    seen: list[set[str]] = []
+    while not publishing.done():
+        seen.append({hit.chunk.version for hit in await ask(store, "tea", Mode.DENSE, limit=50)})
+        await asyncio.sleep(0)
+    assert await publishing == 300
+    assert all(len(versions) == 1 for versions in seen)
+    assert {hit.chunk.version for hit in await ask(store, "tea")} == {"2"}
+
+
+async def test_delete_documents(store: Store) -> None:
+    await put(store, "tea", "cake", of="1")
+    await put(store, "tea", of="2", staged=True)
+    await put(store, "tea", document="b")
+    assert await store.delete("test", OfDocuments((document_name("a"), document_name("none")))) == 3
+    assert await store.count("test") == Counts(live=1, staged=0)
+
+
+async def test_delete_ids(store: Store) -> None:
+    await put(store, "tea", "cake")
+    await put(store, "milk", document="b", staged=True)
+    ids = (chunk("", "a", "1", 0).id, chunk("", "b", "1", 0).id, str(uuid.uuid4()))
+    assert await store.delete("test", OfIds(ids)) == 2
+    assert await store.count("test") == Counts(live=1, staged=0)
+
+
+async def test_delete_one_version(store: Store) -> None:
+    await put(store, "tea", of="1")
+    await put(store, "cake", "milk", of="2", staged=True)
+    assert await store.delete("test", version("a", "2")) == 2
+    assert await store.delete("test", version("a", "2")) == 0
+    assert await store.count("test") == Counts(live=1, staged=0)
+
+
+async def test_neighbors(store: Store) -> None:
+    await put(store, *[f"part {number}" for number in range(6)])
+    await put(store, *[f"staged {number}" for number in range(6)], of="2", staged=True)
+    first, last = Window(version("a"), 0, 1), Window(version("a"), 4, 9)
+    found = await store.neighbors("test", [first, last])
+    assert [part.text for part in found[first]] == ["part 0", "part 1"]
+    assert [part.text for part in found[last]] == ["part 4", "part 5"]
+    assert await store.neighbors("test", []) == {}
+
+
+METADATA = [
+    {"year": 2019.0, "kind": "memo", "done": True, "when": "2019-05-01T10:00:00Z"},
+    {"year": 2020.5, "kind": "note", "done": False, "when": "2020-05-01T12:00:00+02:00", "tags": ("a", "b")},
+    {"year": "unknown", "dotted.key here": "x", "tags": ("b",), "flag": "true"},
+    {},
+]
+Y, K, D, W = "metadata.year", "metadata.kind", "metadata.done", "metadata.when"
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (Equals(K, ("memo",)), {0}),
+        (Equals(K, ("memo", "note", "x")), {0, 1}),
+        (Equals(Y, (2019.0,)), {0}),
+        (Equals(Y, (2019.0, "unknown")), {0, 2}),
+        (Equals(D, (True,)), {0}),
+        (Equals(D, (False,)), {1}),
+        (Equals("metadata.flag", (True,)), set()),
+        (Equals("metadata.tags", ("b",)), {1, 2}),
+        (Equals("metadata.dotted.key here", ("x",)), {2}),
+        (Equals("document", (document_name("d3"),)), {3}),
+        (Equals("display_name", ("d1.txt", "d2.txt")), {1, 2}),
+        (Equals("page", (3.0,)), {2}),
+        (NumberRange("page", gte=2, lt=4), {1, 2}),
+        (NumberRange(Y, gt=2019), {1}),
+        (NumberRange(Y, gte=2019, lte=2020.5), {0, 1}),
+        (TimeRange(W, start="2020-01-01T00:00:00Z"), {1}),
+        (TimeRange(W, start="2019-05-01T10:00:00Z", before="2020-05-01T10:00:00Z"), {0}),
+        (Exists(Y, True), {0, 1, 2}),
+        (Exists(D, False), {2, 3}),
+        (Exists("metadata.never", False), {0, 1, 2, 3}),
+        (Exists("page", True), {0, 1, 2, 3}),
+        (Filter(must=(Exists(Y, True),), must_not=(Equals(K, ("memo",)),)), {1, 2}),
+        (Filter(should=(Equals(K, ("memo",)), Filter(must=(Equals("page", (4.0,)),)))), {0, 3}),
+    ],
+)
+@pytest.mark.parametrize("with_indexes", [True, False])
+async def test_filters(store: Store, condition: Filter | Equals, expected: set[int], with_indexes: bool) -> None:
+    chunks = [chunk("tea", f"d{row}", "1", row, metadata) for row, metadata in enumerate(METADATA)]
+    if with_indexes:
+        pairs = [
+            ("year", Kind.NUMBER),
+            ("year", Kind.TEXT),
+            ("kind", Kind.TEXT),
+            ("done", Kind.FLAG),
+            ("when", Kind.TIME),
+        ]
+        await store.add_fields("test", [*pairs, ("dotted.key here", Kind.TEXT), ("tags", Kind.TEXT)])
+    await store.upsert("test", [indexed(item) for item in chunks], staged=False)
+    for mode in Mode:
+        hits = await ask(store, "tea", mode, Filter(must=(condition,)))
+        assert {hit.chunk.index for hit in hits} == expected, mode
+
+
+async def test_chunks_come_back_whole(store: Store) -> None:
+    whole = [chunk("tea", f"d{row}", "1", row, metadata) for row, metadata in enumerate(METADATA)]
+    await store.upsert("test", [indexed(item) for item in whole], staged=True)
+    await store.publish("test", [DocumentVersion(item.document, "1") for item in whole])
+    found = sorted((hit.chunk for hit in await ask(store, "tea")), key=lambda item: item.index)
+    assert found == whole
+
+
+async def test_missing_index(store: Store) -> None:
+    for call in (store.count("none"), store.search("none", StoreQuery(Mode.DENSE, 1, [0.0] * 31 + [1.0]))):
+        with pytest.raises(NotFound):
+            await call
+    await store.drop_index("none")
+
+
+async def test_create_again_keeps_the_chunks(store: Store) -> None:
+    await put(store, "tea")
+    await store.create_index("test", 32)
+    assert await store.count("test") == Counts(live=1, staged=0)
+
+
+async def test_dropped_index_is_gone(store: Store) -> None:
+    await put(store, "tea", staged=True)
+    await store.drop_index("test")
+    await store.create_index("test", 32)
+    assert await store.count("test") == Counts(live=0, staged=0)
