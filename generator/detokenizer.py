@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 
 _HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"
-_UNSETTLED_CHARACTERS = 4
-"""A half character shows as at most this many replacement characters at the end; those before them will not change."""
+_UNSETTLED_CHARACTERS = 32
+"""How many characters at the end may still change when they end in half a character; what is before them is given out, so
+that a model that produces bytes that will never be text does not look dead. Far more than half a character needs: with byte
+fallback (Llama 2) it turns the whole characters before it into replacement characters too, one a token.
+"""
 
 
 class Detokenizer:
@@ -28,7 +31,7 @@ class Detokenizer:
         self._window.extend(tokens)
         text = self._decode(self._window)
         if text.endswith(_HALF_CHARACTER):
-            settled = max(self._given_characters, len(text) - _UNSETTLED_CHARACTERS)
+            settled = max(self._given_characters, len(text) - _UNSETTLED_CHARACTERS - self._settled_tokens)
             new, self._given_characters = text[self._given_characters : settled], settled
             return new
         new = text[self._given_characters :]
