@@ -16,6 +16,10 @@ from orchestrator.words import coverage, rarity, stems
 Embed = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_ASKS_COUNT = re.compile(
+    r"\b(?:how (?:many|much|long|far|high|old|often|hot|cold|large|big|deep|fast)|when|what (?:year|date))\b", re.I
+)
+_COUNT_WEIGHT = 0.15
 _QUESTION_WEIGHT = 0.3
 _SOURCE_RANK_WEIGHT = 0.05
 _SECOND_SENTENCE_GAIN = 0.2
@@ -73,7 +77,7 @@ class Evidence:
 
     def __init__(self, sources: Sequence[Source], question: str, embed: Embed, thresholds: Thresholds) -> None:
         self._embed, self._thresholds = embed, thresholds
-        self._asked = stems(question)
+        self._asked, self._asks_count = stems(question), _ASKS_COUNT.search(question) is not None
         self._candidates = [candidate for source in sources for candidate in _sentences(source)]
         self._weights = rarity(candidate.words for candidate in self._candidates)
 
@@ -84,10 +88,11 @@ class Evidence:
         return self._extended(ranked[0], wanted) if ranked else None
 
     def best_for_question(self) -> Support | None:
-        """The sentence that fits the question best; among equals the one of the better source."""
+        """The sentence that fits the question best; a question for a number or a time prefers one that holds a number."""
 
         def fitness(candidate: _Candidate) -> float:
-            return self._share(self._asked, candidate) - _SOURCE_RANK_WEIGHT * candidate.source.number
+            counted = _COUNT_WEIGHT if self._asks_count and _NUMBER.search(candidate.quote) else 0.0
+            return self._share(self._asked, candidate) + counted - _SOURCE_RANK_WEIGHT * candidate.source.number
 
         best = max(self._candidates, key=fitness, default=None)
         return best.support(self._share(self._asked, best)) if best else None

@@ -77,9 +77,9 @@ class Citer:
         return text, replace(citation, answer_span=Span(first, first + len(citation.quote)))
 
     async def _cite(self, support: Support, answer_span: Span, *, attributed: bool) -> Citation | None:
-        verdict = await self._verifier.check(support)
-        _CITATIONS.labels(verdict.value).inc()
-        if verdict is not Verdict.STANDS:
+        checked = await self._verifier.check(support)
+        _CITATIONS.labels(checked.verdict.value).inc()
+        if checked.verdict is not Verdict.STANDS:
             return None
         source = support.source
         return Citation(
@@ -87,7 +87,7 @@ class Citer:
             document=source.document,
             display_name=source.display_name,
             version=source.version,
-            page=source.page_at(support.span.start),
+            page=checked.page,
             span=support.span,
             quote=support.quote,
             attributed=attributed,

@@ -117,7 +117,7 @@ def _source(number: int, run: _Run) -> Source:
         display_name=first.display_name or first.document,
         text=text,
         span=span,
-        pages=tuple((piece.chunk.span.start, piece.chunk.page) for piece in run),
+        page=first.page,
         headings=first.headings,
         score=max(piece.score for piece in run),
         chunks=tuple(piece.chunk.id for piece in run),

@@ -29,6 +29,14 @@ class Model:
     context_tokens: int
 
 
+@dataclass(frozen=True)
+class StoredText:
+    """A piece of a document's parsed text, and the page that it begins on, 0 where the format has none."""
+
+    text: str
+    page: int
+
+
 class Retriever(Protocol):
     """Finds passages and embeds text."""
 
@@ -62,6 +70,6 @@ class Generator(Protocol):
 class Documents(Protocol):
     """Knows the parsed text of documents."""
 
-    async def text(self, document: str, version: str, span: Span) -> str | None:
-        """The stored text there; None when the document or this version of it is gone. Unavailable when it cannot tell."""
+    async def text(self, document: str, version: str, span: Span) -> StoredText | None:
+        """What is stored there; None when the document or this version of it is gone. Unavailable when it cannot tell."""
         ...

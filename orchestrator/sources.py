@@ -49,7 +49,7 @@ class SearchResult:
 class Source:
     """A numbered source of the prompt: one chunk, or chunks of one document that touch, merged into one text.
 
-    `pages` holds (start, page) of each chunk in it, so that a quote further down gets its own page.
+    `page` is the one it begins on; 0 where the format has none.
     """
 
     number: int
@@ -58,16 +58,7 @@ class Source:
     display_name: str
     text: str
     span: Span
-    pages: tuple[tuple[int, int], ...]
+    page: int
     headings: tuple[str, ...]
     score: float
     chunks: tuple[str, ...]
-
-    @property
-    def page(self) -> int:
-        """The page it begins on; 0 where the format has none."""
-        return self.pages[0][1]
-
-    def page_at(self, start: int) -> int:
-        """The page of a place in it, as far as its chunks tell."""
-        return [page for chunk_start, page in self.pages if chunk_start <= start][-1]

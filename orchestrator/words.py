@@ -10,7 +10,7 @@ _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
 
 _STOP_WORD_LIST = (
     "a about after all also am an and any are as at be been before being between but by can could did do does doing down "
-    "during each for from had has have having he her his how i if in into is it its may me might more most much must my "
+    "during each for from had has have having he her his how i if in into is it its may me might many more most much must my "
     "no not of on or other our out over she should so some such than that the their them then there these they this "
     "those to under up us was we were what when where which who whom whose why will with would you your"
 )

@@ -6,6 +6,7 @@ from mesh.deadline import call_options
 from mesh.errors import FailedPrecondition, InvalidInput, NotFound, translated
 from murphey.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from murphey.retriever.v1 import retriever_pb2
+from orchestrator.ports import StoredText
 from orchestrator.sources import Span
 
 SERVICE = "murphey.ingest.v1.IngestService"
@@ -19,7 +20,7 @@ class IngestClient:
         self._stub = ingest_pb2_grpc.IngestServiceStub(channel)
         self._timeout_s = timeout_s
 
-    async def text(self, document: str, version: str, span: Span) -> str | None:
+    async def text(self, document: str, version: str, span: Span) -> StoredText | None:
         """None where the document, this version or that part of it does not exist (any more)."""
         request = ingest_pb2.GetDocumentTextRequest(
             name=document, span=retriever_pb2.Span(start=span.start, end=span.end), version=version
@@ -29,4 +30,4 @@ class IngestClient:
                 response = await self._stub.GetDocumentText(request, **call_options(self._timeout_s))
         except (NotFound, FailedPrecondition, InvalidInput):
             return None
-        return response.text
+        return StoredText(response.text, response.page)

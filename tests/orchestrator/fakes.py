@@ -160,7 +160,11 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
             raise FailedPrecondition(f"Version {request.version} is no longer live.")
         part = text[request.span.start : request.span.end]
         return ingest_pb2.GetDocumentTextResponse(
-            text=part, span=request.span, text_length=len(text), version=version, page=1
+            text=part,
+            span=request.span,
+            text_length=len(text),
+            version=version,
+            page=text.count("\n\n", 0, request.span.start) + 1,
         )
 
 

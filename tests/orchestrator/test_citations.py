@@ -12,6 +12,7 @@ from mesh.errors import Unavailable
 from orchestrator.attribution import Evidence, Thresholds
 from orchestrator.citations import Citer
 from orchestrator.events import Citation
+from orchestrator.ports import StoredText
 from orchestrator.sources import Source, Span
 from orchestrator.verification import Verifier
 from tests.orchestrator.fakes import bag_of_words
@@ -25,7 +26,7 @@ TEXTS = {
 def source(number: int, document: str, start: int) -> Source:
     text = TEXTS[document][start:]
     span = Span(start, start + len(text))
-    return Source(number, document, "v1", f"{document}.txt", text, span, ((start, 4), (start + 60, 5)), (), 1.0, ("c",))
+    return Source(number, document, "v1", f"{document}.txt", text, span, 4, (), 1.0, ("c",))
 
 
 SOURCES = (source(1, "a", 9), source(2, "b", 0))
@@ -38,12 +39,12 @@ class Library:
         self.texts, self.reads = texts, 0
         self.down = False
 
-    async def text(self, document: str, version: str, span: Span) -> str | None:
+    async def text(self, document: str, version: str, span: Span) -> StoredText | None:
         self.reads += 1
         if self.down:
             raise Unavailable("Ingest is down.")
         text = self.texts[document]
-        return None if text is None else text[span.start : span.end]
+        return None if text is None else StoredText(text[span.start : span.end], page=4 + (span.start > 80))
 
 
 class Embedder:
@@ -163,9 +164,9 @@ async def test_quotes_that_cannot_be_verified_are_not_sent_and_asked_for_once() 
     assert library.reads == 1
 
 
-async def test_each_source_is_read_once() -> None:
+async def test_each_place_is_read_once() -> None:
     library = Library(dict(TEXTS))
-    await cite(["Rollo swore fealty [1]. He ruled until 927 [1]. Tides [2]."], library)
+    await cite(["Rollo swore fealty [1]. Rollo swore fealty [1]. He ruled until 927 [1]."], library)
     assert library.reads == 2
 
 
@@ -180,7 +181,7 @@ async def test_leaving_early_ends_the_worker() -> None:
     library = Library(dict(TEXTS))
     started = asyncio.Event()
 
-    async def never(document: str, version: str, span: Span) -> str | None:
+    async def never(document: str, version: str, span: Span) -> StoredText | None:
         started.set()
         await asyncio.Event().wait()
 

@@ -25,7 +25,7 @@ stop = ["x"]
 
 
 def source(number: int, text: str = "Text.", title: str = "a.txt") -> Source:
-    return Source(number, "d", "v", title, text, Span(0, len(text)), ((0, 0),), ("Top", "Part"), 1.0, ("c",))
+    return Source(number, "d", "v", title, text, Span(0, len(text)), 0, ("Top", "Part"), 1.0, ("c",))
 
 
 def test_every_template_of_ours_is_chosen_by_its_models() -> None:
