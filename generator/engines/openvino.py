@@ -4,6 +4,8 @@ Takes a GGUF file or a folder with OpenVINO IR. Loaded in the worker's process o
 """
 
 import random
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ _SAMPLING_FIELDS = frozenset({
     "frequency_penalty", "seed", "stop", "stop_token_ids", "guidance", "time_limit",
 })  # fmt: skip
 _KV_CACHE_GB, _BATCH_TOKENS = 0.75, 256
+_REMEMBERED_FORMS = 256
 _BLOCK_TOKENS = 32
 _BYTES_A_HEAD = 12
 """Of scale and zero point beside a head's 8-bit values; seen with SmolLM2-135M: 437,760 bytes a block of 32 tokens."""
@@ -30,7 +33,12 @@ _FINISH = {
 
 
 class OpenVinoEngine:
-    """See `Engine`."""
+    """See `Engine`.
+
+    A form (guidance) that xgrammar cannot compile makes the pipeline's step fail in the middle of its scheduling, and what
+    else runs then is lost. So a form that was not seen before is tried alone: what runs ends first, what comes waits until
+    the form has brought its first token.
+    """
 
     def __init__(
         self, pipeline: ov_genai.ContinuousBatchingPipeline, info: EngineInfo, stop_token_ids: frozenset[int]
@@ -39,41 +47,69 @@ class OpenVinoEngine:
         self._pipeline = pipeline
         self._stop_token_ids = stop_token_ids
         self._handles: dict[int, GenerationHandle] = {}
-        self._guided: list[EngineRequest] = []
+        self._held: deque[EngineRequest] = deque()
+        self._tried: EngineRequest | None = None
+        self._proven: set[Guidance] = set()
 
     @property
     def busy(self) -> bool:
         """Whether a step has something to do."""
-        return bool(self._guided) or self._pipeline.has_non_finished_requests()
+        return bool(self._held) or self._pipeline.has_non_finished_requests()
 
     def add(self, request: EngineRequest) -> Refused | None:
-        """Takes a request up at the next step."""
-        if request.sampling.guidance is not None:
-            self._guided.append(request)
+        """Takes a request up at the next step, or later when a form is tried."""
+        if self._held or self._tried or self._unproven(request):
+            self._held.append(request)
             return None
         return self._add(request)
 
     def cancel(self, request_id: int) -> None:
         """Frees the request's blocks at the next step."""
-        self._guided = [request for request in self._guided if request.id != request_id]
+        self._held = deque(request for request in self._held if request.id != request_id)
         if handle := self._handles.pop(request_id, None):
             handle.cancel()
 
     def step(self) -> list[NewTokens | Refused]:
-        """Decodes once; of the requests with guidance at most one is new, so that a bad one is known by its step."""
-        guided = self._guided.pop(0) if self._guided else None
-        if guided is not None and (refused := self._add(guided)):
-            return [refused]
+        """Decodes once."""
+        refused: list[NewTokens | Refused] = list(self._release())
         try:
             self._pipeline.step()
         except RuntimeError as error:
-            # xgrammar refuses a form only when its request is scheduled, and would at every step from then on.
-            if guided is None or guided.sampling.guidance is None:
+            tried, self._tried = self._tried, None
+            if tried is None or tried.sampling.guidance is None:
                 raise
-            self._handles.pop(guided.id).cancel()
+            if handle := self._handles.pop(tried.id, None):
+                handle.cancel()
             self._pipeline.step()
-            return [_refused_form(guided.id, guided.sampling.guidance, error), *self._read()]
-        return self._read()
+            return [*refused, _refused_form(tried.id, tried.sampling.guidance, error)]
+        news = self._read()
+        if self._tried is not None and any(new.request_id == self._tried.id for new in news):
+            self._prove(self._tried)
+        elif self._tried is not None and self._tried.id not in self._handles:  # cancelled before it could show
+            self._tried = None
+        return refused + news
+
+    def _release(self) -> Iterator[Refused]:
+        """Adds what is held, as far as that goes now."""
+        while self._held and self._tried is None:
+            if self._unproven(self._held[0]):
+                if self._handles:
+                    return
+                self._tried = self._held[0]
+            request = self._held.popleft()
+            if refused := self._add(request):
+                self._tried = None
+                yield refused
+
+    def _unproven(self, request: EngineRequest) -> bool:
+        return request.sampling.guidance is not None and request.sampling.guidance not in self._proven
+
+    def _prove(self, tried: EngineRequest) -> None:
+        if len(self._proven) >= _REMEMBERED_FORMS:
+            self._proven.clear()
+        if tried.sampling.guidance is not None:
+            self._proven.add(tried.sampling.guidance)
+        self._tried = None
 
     def _add(self, request: EngineRequest) -> Refused | None:
         config = generation_config(request.sampling, request.max_tokens, self._stop_token_ids)
