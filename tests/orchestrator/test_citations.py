@@ -194,6 +194,13 @@ async def test_leaving_early_ends_the_worker() -> None:
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
+async def test_a_question_for_a_number_prefers_words_with_one() -> None:
+    asked = "How many years did Rollo rule, and whom did he swear fealty to?"
+    closest = Evidence((source(1, "a", 0),), asked, Embedder(), Thresholds()).best_for_question()
+    assert closest is not None
+    assert "911" in closest.quote
+
+
 async def test_what_fits_the_question_best_can_be_quoted() -> None:
     evidence = Evidence(SOURCES, "Who swore fealty to Charles?", Embedder(), Thresholds())
     async with Citer(SOURCES, evidence, Verifier(Library(dict(TEXTS)))) as citer:
