@@ -1,0 +1,5 @@
+"""`python -m bench`: runs one benchmark."""
+
+from bench.cli import main
+
+main()

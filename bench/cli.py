@@ -1,0 +1,146 @@
+"""`python -m bench`: every benchmark as a command; without a command, all of them one after the other.
+
+A table goes to people, one JSON object (`--json`) to machines, and a copy of it to bench/results. The exit code is 1 when a
+figure misses its target.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench import answer, generate, ingest, peer, quality, search, stalls, start
+from bench.frame import Report, Row
+from bench.options import Options
+
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
+RunsOption = Annotated[int, typer.Option("--runs", min=1, help="Runs of each figure; their median counts.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="A tiny workload that shows only that it works.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ShareOption = Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of each corpus that is ingested.")]
+MegabytesOption = Annotated[
+    float,
+    typer.Option(min=0.01, help="Size of the large text file; the target is for 100, which takes about 20 minutes."),
+]
+PIPED_WIDTH = 160
+
+
+def main() -> None:
+    """The command."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def everything(context: typer.Context) -> None:
+    """Without a command: all of them, with their defaults."""
+    if context.invoked_subcommand is not None:
+        return
+    peer.setup()
+    benchmarks: list[Callable[[Options], Report]] = [
+        start.run, generate.run, search.run, answer.run, quality.run, stalls.run, ingest.run,
+    ]  # fmt: skip
+    reports = [_shown(benchmark(Options()), as_json=False) for benchmark in benchmarks]
+    raise typer.Exit(0 if all(report.passed for report in reports) else 1)
+
+
+@app.command("ingest")
+def _ingest(
+    runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False, share: ShareOption = 1.0
+) -> None:
+    """Files to searchable chunks, beside the embedder alone, LlamaIndex and LangChain."""
+    _finish(ingest.run(Options(runs, quick), share), as_json)
+
+
+@app.command("search")
+def _search(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Searches in 100,000 chunks, one client and 32."""
+    _finish(search.run(Options(runs, quick)), as_json)
+
+
+@app.command("answer")
+def _answer(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """What answering adds to the first token, and 16 streams beside the engine alone."""
+    _finish(answer.run(Options(runs, quick)), as_json)
+
+
+@app.command("generate")
+def _generate(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """1, 8 and 32 streams beside transformers' continuous batching."""
+    _finish(generate.run(Options(runs, quick)), as_json)
+
+
+@app.command("quality")
+def _quality(quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """nDCG@10 of hybrid, dense and BM25 on three corpora."""
+    _finish(quality.run(Options(1, quick)), as_json)
+
+
+@app.command("stalls")
+def _stalls(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Searches and health checks during a bulk upsert and its index builds."""
+    _finish(stalls.run(Options(runs, quick)), as_json)
+
+
+@app.command("start")
+def _start(
+    runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False,
+    megabytes: MegabytesOption = start.DEFAULT_MEGABYTES,
+) -> None:  # fmt: skip
+    """Time to healthy, idle memory, and what a large text file adds."""
+    _finish(start.run(Options(runs, quick), megabytes), as_json)
+
+
+@app.command("setup-peers")
+def _setup_peers() -> None:
+    """Install the peers into .venv-bench."""
+    print(peer.setup())
+
+
+def _finish(report: Report, as_json: bool) -> None:
+    _shown(report, as_json)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def _shown(report: Report, as_json: bool) -> Report:
+    path = report.save()
+    if as_json:
+        sys.stdout.write(json.dumps(report.as_json(), ensure_ascii=False) + "\n")
+        return report
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console.print(_table(report))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    console.print(f"[dim]{path}[/dim]")
+    return report
+
+
+def _table(report: Report) -> Table:
+    machine = report.machine
+    runs = max(len(row.figures) for row in report.rows)
+    title = f"{report.benchmark}: median of {runs}, {machine['cores']} cores, load {machine['load_1_min']}"
+    table = Table(title=title + (" (quick: figures mean nothing)" if report.quick else ""), title_justify="left")
+    for column in ("what", "median", "unit", "beside", "its median", "ratio", "target", ""):
+        table.add_column(column, justify="right" if column in ("median", "its median", "ratio") else "left")
+    for row in report.rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> list[str]:
+    shown = row.as_json()
+    reference = [shown["reference"]["name"], f"{shown['reference']['median']:,.4g}"] if row.reference else ["", ""]
+    ratio = f"{row.ratio:.3g}" if row.ratio is not None else ""
+    verdict = {True: "[green]met[/green]", False: "[red]missed[/red]", None: ""}[row.passed]
+    return [
+        row.name,
+        f"{row.median:,.4g}",
+        row.unit,
+        *reference,
+        ratio,
+        row.target.text() if row.target else "",
+        verdict,
+    ]

@@ -1,0 +1,77 @@
+"""Each benchmark on a real mesh with a tiny workload: that it measures, not what. Peers are not run here."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from bench import answer, corpora, generate, ingest, prompts, quality, search, stalls
+from bench.frame import Row
+from bench.local_mesh import LocalMesh, local_mesh
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[LocalMesh]:
+    with local_mesh() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def corpus(mesh: LocalMesh, tmp_path_factory: pytest.TempPathFactory) -> ingest.Ingested:
+    """What the mesh made of a few files of the answers' corpus."""
+    folder = tmp_path_factory.mktemp("texts")
+    documents = corpora.sample((answer.CORPUS,), answer.QUICK.share)
+    corpora.write_files(documents, folder)
+    return ingest.ingested(mesh, folder, len(documents))
+
+
+def test_start_and_memory(mesh: LocalMesh) -> None:
+    sizes = mesh.memory_bytes()
+    assert mesh.started_s > 0
+    assert sizes.keys() == {"gateway", "orchestrator", "retriever", "generator", "ingest", "supervisor"}
+    assert min(sizes.values()) > 1e6
+
+
+def test_ingest_finds_its_chunks_again_and_the_embedder_alone_takes_them(corpus: ingest.Ingested) -> None:
+    assert corpus.seconds > 0
+    assert 16 <= corpus.chunk_tokens <= 256
+    assert ingest.embedder_chunks_per_s(corpus.texts) > 0
+
+
+def test_search(mesh: LocalMesh) -> None:
+    rows = asyncio.run(search.measure(mesh, search.QUICK, 1))
+    assert all(_measured(row) for row in rows)
+
+
+def test_answer(mesh: LocalMesh, corpus: ingest.Ingested) -> None:
+    assert corpus.texts
+    first, *_, throughput = asyncio.run(answer.measure(mesh, answer.QUICK, 1))
+    assert abs(first.median) < 60_000
+    assert _measured(throughput)
+
+
+def test_generate(mesh: LocalMesh) -> None:
+    groups = prompts.groups(generate.QUICK.streams, 0)
+    figures = asyncio.run(generate.measure(mesh, groups, generate.QUICK.tokens))
+    assert len(figures) == len(groups)
+    assert min(figures) > 0
+
+
+def test_stalls(mesh: LocalMesh) -> None:
+    rate, watched = asyncio.run(stalls.measure(mesh, "quick-stalls", stalls.QUICK_CHUNKS))
+    assert rate > 0
+    assert watched.search_ms
+    assert watched.health_ms
+    assert watched.failures == []
+
+
+def test_quality(mesh: LocalMesh) -> None:
+    rows = quality.measure(mesh, "cranfield", corpora.sample(("cranfield",), 0.03))
+    assert {"cranfield, hybrid", "cranfield, dense alone", "cranfield, BM25 alone"} <= {row.name for row in rows}
+    assert all(0 <= figure <= 1 for row in rows for figure in row.figures)
+
+
+def _measured(row: Row) -> bool:
+    return row.median > 0 and (row.reference is None or min(row.reference.figures) > 0)
