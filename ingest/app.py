@@ -10,6 +10,7 @@ from ingest.jobs import JobChanges
 from ingest.library import Library
 from ingest.parsers.pool import WorkerLimits, WorkerPool
 from ingest.pipeline import Pipeline, PipelineLimits
+from ingest.registration import Registration
 from ingest.runs import BatchLimits, Runs
 from ingest.service import NAME, IngestServicer
 from ingest.settings import MEBIBYTE, IngestSettings
@@ -49,9 +50,10 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
             )
         )
         uploads = Uploads(storage, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
+        registration = Registration(database, changes)
         library = Library(
-            catalog, changes, storage, uploads, index, pipeline, workflows.wake, settings.max_waiting_jobs
-        )
+            catalog, registration, changes, storage, uploads, index, pipeline, workflows.wake, settings.max_waiting_jobs,
+        )  # fmt: skip
         servicer = IngestServicer(library)
         yield [Hosted(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))]
 

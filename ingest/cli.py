@@ -22,6 +22,9 @@ from mesh import terminal
 from mesh.discovery import channel_for
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 
+MANY_ALIKE = 100
+"""More files than that with one error, such as a service that is down, are named together."""
+
 CollectionOption = Annotated[str, typer.Option("--collection", help="The collection's id.")]
 
 
@@ -109,8 +112,14 @@ class _Outcome:
 
     def finish(self) -> None:
         """The summary; exit 1 when a file failed."""
+        by_error: dict[str | None, list[Result]] = {}
         for result in self.failed:
-            terminal.console.print(f"failed: {result.path}: {result.error}", markup=False, soft_wrap=True)
+            by_error.setdefault(result.error, []).append(result)
+        for error, results in by_error.items():
+            shown = results if len(results) <= MANY_ALIKE or self.as_json else results[:1]
+            for result in shown:
+                more = "" if shown is results else f" and {len(results) - 1} more files"
+                terminal.console.print(f"failed: {result.path}{more}: {error}", markup=False, soft_wrap=True)
         if not self.as_json:
             parts = [f"{self.counts[status]} {status}" for status in ("indexed", "replaced", "unchanged", "failed")]
             terminal.out.print(f"{self.counts.total()} files: {', '.join(parts)}; {self.chunks} chunks.")

@@ -8,11 +8,12 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from ingest.catalog import Catalog, Registered, index_key
+from ingest.catalog import Catalog, index_key
 from ingest.documents import Document, NewUpload, Version
 from ingest.index.chunk_index import ChunkIndex
 from ingest.jobs import Job, JobChanges
 from ingest.pipeline import Pipeline
+from ingest.registration import Registered, Registration
 from ingest.storage import Storage
 from ingest.texts import TextIndex, decode_range
 from ingest.uploads import Uploads
@@ -43,10 +44,11 @@ class Library:
     """The documents of all collections."""
 
     def __init__(
-        self, catalog: Catalog, changes: JobChanges, storage: Storage, uploads: Uploads, index: ChunkIndex,
-        pipeline: Pipeline, wake: Callable[[], None], max_waiting_jobs: int,
+        self, catalog: Catalog, registration: Registration, changes: JobChanges, storage: Storage, uploads: Uploads,
+        index: ChunkIndex, pipeline: Pipeline, wake: Callable[[], None], max_waiting_jobs: int,
     ) -> None:  # fmt: skip
         self.catalog = catalog
+        self._registration = registration
         self._changes = changes
         self._storage = storage
         self._uploads = uploads
@@ -64,11 +66,11 @@ class Library:
             raise InvalidInput("sha256 must be 64 hexadecimal digits.", field="header.sha256")
         self._uploads.check_size(size_bytes)
         await self._check_collection(upload.collection)
-        if sha256 and (unchanged := await self.catalog.unchanged(upload, sha256.lower())):
+        if sha256 and (unchanged := await self._registration.unchanged(upload, sha256.lower())):
             return unchanged
         await self._check_queue()
         stored = await self._uploads.receive(upload, size_bytes, sha256, pieces)
-        registered = await self.catalog.register(stored)
+        registered = await self._registration.register(stored)
         self._wake()
         return registered
 

@@ -136,7 +136,8 @@ class Pipeline:
             for start, end in table.slices(await self._runs.indexed_rows(run), self._limits.upsert_chunks):
                 if len(on_their_way) == self._limits.upserts_at_once:
                     await self._finish_slice(run, table, on_their_way)
-                    works = {work.job.id: work for work in await self._runs.work(run)}
+                    going = await self._runs.going(run)
+                    works = {job: work for job, work in works.items() if job in going}
                 task = asyncio.create_task(self._index_slice(collection, table, works, start, end))
                 on_their_way.append((end, task))
             while on_their_way:

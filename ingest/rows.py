@@ -1,6 +1,5 @@
 """Rows of the database as domain objects, and back."""
 
-from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -73,9 +72,19 @@ def to_version(row: Any) -> Version:
     )  # fmt: skip
 
 
+def job_values(job: Job, version: Version) -> dict[str, Any]:
+    """The columns of a new job for a version."""
+    return {
+        "id": job.id, "collection": job.collection, "document": job.document_id, "display_name": job.display_name,
+        "version": version.id, "batch": job.batch, "size_bytes": version.size_bytes, "state": job.state,
+        "stage": job.stage, "outcome": job.outcome, "publishing": False, "run": "", "total_chunks": job.total_chunks,
+        "indexed_chunks": job.indexed_chunks, "failure": None, "created_us": job.created_us, "updated_us": job.updated_us,
+    }  # fmt: skip
+
+
 def version_values(version: Version) -> dict[str, Any]:
     """The columns of a version."""
-    return asdict(version)
+    return vars(version)
 
 
 def _shown(row: Any) -> Version | None:

@@ -1,7 +1,7 @@
 """What a workflow knows of the jobs it carries, and what it records of them. Each record is one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -94,22 +94,31 @@ class Runs:
         """The texts of these jobs are kept. Texts of jobs that were stopped meanwhile are discarded."""
         async with self._database.write() as connection:
             alive = await self._advance(connection, list(parsed), JobStage.PARSED)
-            for job, (work, text) in parsed.items():
-                if job not in alive:
-                    keys = object_keys(work.version.raw_key, text.text_key)[1:]
-                    await discard(self._database, connection, keys)
-                    continue
-                await connection.execute(versions.update().where(_is_version(work)).values(**asdict(text)))
+            kept = [_of_version(work) | vars(text) for job, (work, text) in parsed.items() if job in alive]
+            if kept:
+                await connection.execute(_UPDATE_VERSION.values({key: sa.bindparam(key) for key in _PARSED}), kept)
+            stopped = [item for job, item in parsed.items() if job not in alive]
+            keys = [key for work, text in stopped for key in object_keys(work.version.raw_key, text.text_key)[1:]]
+            await discard(self._database, connection, keys)
         self._changes.announce(parsed)
 
     async def record_chunked(self, counts: Mapping[str, tuple[Work, int]]) -> None:
         """The chunks of these jobs are kept and counted."""
+        if not counts:
+            return
         async with self._database.write() as connection:
             await self._advance(connection, list(counts), JobStage.CHUNKED)
-            for job, (work, count) in counts.items():
-                await connection.execute(jobs.update().where(jobs.c.id == job).values(total_chunks=count))
-                await connection.execute(versions.update().where(_is_version(work)).values(chunk_count=count))
+            values = [_of_version(work) | {"count": count} for work, count in counts.values()]
+            of_job = jobs.update().where(jobs.c.id == sa.bindparam("b_job"))
+            await connection.execute(of_job.values(total_chunks=sa.bindparam("count")), values)
+            await connection.execute(_UPDATE_VERSION.values(chunk_count=sa.bindparam("count")), values)
         self._changes.announce(counts)
+
+    async def going(self, run: str) -> set[str]:
+        """The ids of the run's jobs that go on."""
+        query = sa.select(jobs.c.id).where(jobs.c.run == run, jobs.c.state == JobState.RUNNING)
+        async with self._database.read() as connection:
+            return set((await connection.execute(query)).scalars())
 
     async def indexed_rows(self, run: str) -> int:
         """How many of the run's chunks are in the retriever for sure."""
@@ -120,8 +129,8 @@ class Runs:
         """The run's first `rows` chunks are in the retriever: so many of each job, and all of those that are `done`."""
         async with self._database.write() as connection:
             await connection.execute(runs.update().where(runs.c.id == run).values(indexed_rows=rows))
-            mine = jobs.update().where(jobs.c.id == sa.bindparam("job"), jobs.c.run == run)
-            values = [{"job": job, "count": count} for job, count in by_job.items()]
+            mine = jobs.update().where(jobs.c.id == sa.bindparam("b_job"), jobs.c.run == run)
+            values = [{"b_job": job, "count": count} for job, count in by_job.items()]
             if values:
                 await connection.execute(mine.values(indexed_chunks=sa.bindparam("count"), updated_us=now_us()), values)
             await self._advance(connection, done, JobStage.INDEXED)
@@ -151,8 +160,17 @@ class Runs:
     async def record_live(self, works: Sequence[Work]) -> None:
         """Searches find these versions now; the earlier ones are forgotten and their files discarded."""
         async with self._database.write() as connection:
+            ids = [work.job.document_id for work in works]
+            mine = sa.and_(documents.c.collection == works[0].job.collection, documents.c.id.in_(ids))
+            rows = await connection.execute(sa.select(documents.c.id, documents.c.live_version).where(mine))
+            earlier = {row.id: row.live_version for row in rows}
+            values = [_live_values(work, earlier.get(work.job.document_id, "")) for work in works]
+            await connection.execute(_MAKE_LIVE, values)
+            await connection.execute(_POINT_TO_LIVE, values)
             for work in works:
-                await self._record_one_live(connection, work)
+                old = earlier.get(work.job.document_id, "")
+                if old and old != work.version.id:
+                    await self._drop_version(connection, work, old)
         self._changes.announce(work.job.id for work in works)
 
     async def live_versions(self, run: str) -> set[str]:
@@ -190,20 +208,15 @@ class Runs:
         moved = jobs.update().where(going).values(stage=stage, updated_us=now_us()).returning(jobs.c.id)
         return set((await connection.execute(moved)).scalars()) if ids else set()
 
-    async def _record_one_live(self, connection: AsyncConnection, work: Work) -> None:
-        job, now = work.job, now_us()
-        mine = sa.and_(documents.c.collection == job.collection, documents.c.id == job.document_id)
-        earlier = (await connection.execute(sa.select(documents.c.live_version).where(mine))).scalar_one_or_none()
-        outcome = JobOutcome.REPLACED if earlier else JobOutcome.INDEXED
-        await connection.execute(jobs.update().where(jobs.c.id == job.id).values(
-            state=JobState.SUCCEEDED, stage=JobStage.LIVE, outcome=outcome, publishing=False, updated_us=now,
-        ))  # fmt: skip
-        await connection.execute(documents.update().where(mine).values(live_version=work.version.id, updated_us=now))
-        if earlier and earlier != work.version.id:
-            old = replace(work, version=replace(work.version, id=earlier))
-            dropped = versions.delete().where(_is_version(old)).returning(versions.c.raw_key, versions.c.text_key)
-            keys = [key for row in await connection.execute(dropped) for key in object_keys(row.raw_key, row.text_key)]
-            await discard(self._database, connection, keys)
+    async def _drop_version(self, connection: AsyncConnection, work: Work, version: str) -> None:
+        old = sa.and_(
+            versions.c.collection == work.job.collection,
+            versions.c.document == work.job.document_id,
+            versions.c.id == version,
+        )
+        dropped = versions.delete().where(old).returning(versions.c.raw_key, versions.c.text_key)
+        keys = [key for row in await connection.execute(dropped) for key in object_keys(row.raw_key, row.text_key)]
+        await discard(self._database, connection, keys)
 
 
 async def _next_batch(connection: AsyncConnection, limits: BatchLimits) -> list[Any]:
@@ -233,9 +246,35 @@ def _version_of_job() -> sa.ColumnElement[bool]:
     )
 
 
-def _is_version(work: Work) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        versions.c.collection == work.job.collection,
-        versions.c.document == work.job.document_id,
-        versions.c.id == work.version.id,
+def _of_version(work: Work) -> dict[str, str]:
+    """What _UPDATE_VERSION and its like select by."""
+    return {
+        "b_job": work.job.id, "b_collection": work.job.collection, "b_document": work.job.document_id,
+        "b_version": work.version.id,
+    }  # fmt: skip
+
+
+def _live_values(work: Work, earlier: str) -> dict[str, Any]:
+    outcome = JobOutcome.REPLACED if earlier else JobOutcome.INDEXED
+    return _of_version(work) | {"outcome": int(outcome), "now": now_us()}
+
+
+_PARSED = [field.name for field in fields(ParsedText)]
+_UPDATE_VERSION = versions.update().where(
+    versions.c.collection == sa.bindparam("b_collection"),
+    versions.c.document == sa.bindparam("b_document"),
+    versions.c.id == sa.bindparam("b_version"),
+)
+_MAKE_LIVE = (
+    jobs.update()
+    .where(jobs.c.id == sa.bindparam("b_job"))
+    .values(
+        state=int(JobState.SUCCEEDED), stage=int(JobStage.LIVE), publishing=False, outcome=sa.bindparam("outcome"),
+        updated_us=sa.bindparam("now"),
     )
+)  # fmt: skip
+_POINT_TO_LIVE = (
+    documents.update()
+    .where(documents.c.collection == sa.bindparam("b_collection"), documents.c.id == sa.bindparam("b_document"))
+    .values(live_version=sa.bindparam("b_version"), updated_us=sa.bindparam("now"))
+)

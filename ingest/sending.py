@@ -20,10 +20,12 @@ from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 UPLOADS_AT_ONCE = 8
 PIECE_BYTES = 512 * 1024
 POLL_S = 0.3
-CLOCK_MARGIN_US = 5_000_000
+CLOCK_MARGIN_US = 1_500_000
 """Changes are stored a little after the time that they carry."""
+LOOK_AT_ALL_S = 10.0
+"""Without any change for so long, all jobs are looked at, in case that one was missed."""
 PATIENCE_S = 60.0
-"""How long a service that is away or overloaded is tried again."""
+"""A service that has been away or overloaded for so long is not tried again, for no file."""
 UPLOAD_TIMEOUT_S = 3600.0
 CALL_TIMEOUT_S = 30.0
 
@@ -68,6 +70,9 @@ class Sender:
     advance: Callable[[Progress], None]
     batch: str = field(default_factory=lambda: secrets.token_hex(8))
     progress: Progress = field(default_factory=Progress)
+    _reached_s: float = 0.0
+    _seen_us: int = 0
+    _changed_s: float = 0.0
     _open: dict[str, tuple[Source, pb.Job]] = field(default_factory=dict)
 
     async def send(self, sources: Sequence[Source]) -> None:
@@ -99,12 +104,14 @@ class Sender:
     async def _patiently(self, source: Source) -> pb.Job:
         """Uploads; tries again while the service is away or has no room. The same upload twice does no harm."""
         loop = asyncio.get_running_loop()
-        end, pause_s = loop.time() + PATIENCE_S, 0.2
+        self._reached_s, pause_s = self._reached_s or loop.time(), 0.2
         while True:
             try:
-                return await self._upload(source)
+                job = await self._upload(source)
+                self._reached_s = loop.time()
+                return job
             except (Unavailable, Overloaded) as error:
-                if loop.time() > end:
+                if loop.time() - self._reached_s > PATIENCE_S:
                     raise
                 pause_s = min(5.0, max(2 * pause_s, error.retry_after_s or 0))
             await asyncio.sleep(pause_s)
@@ -125,9 +132,10 @@ class Sender:
         """Reads what changed since the last look."""
         if not self._open:
             return
-        since = max(job.update_time.ToMicroseconds() for _, job in self._open.values()) - CLOCK_MARGIN_US
+        loop = asyncio.get_running_loop()
+        look_at_all = loop.time() - self._changed_s > LOOK_AT_ALL_S
         request = pb.ListJobsRequest(page_size=1000, batch=self.batch)
-        request.updated_since.FromMicroseconds(min(since, self._oldest_us()))
+        request.updated_since.FromMicroseconds(0 if look_at_all else max(0, self._seen_us - CLOCK_MARGIN_US))
         while True:
             try:
                 with translated("ingest service"):
@@ -135,17 +143,16 @@ class Sender:
             except (Unavailable, Overloaded):
                 return  # the next look will tell; uploads give up first if the service stays away
             for job in response.jobs:
-                if job.name in self._open:
+                if job.name in self._open and job.update_time != self._open[job.name][1].update_time:
+                    self._changed_s = loop.time()
                     self._take(self._open[job.name][0], job)
             if not response.next_page_token:
                 return
             request.page_token = response.next_page_token
 
-    def _oldest_us(self) -> int:
-        return min(job.update_time.ToMicroseconds() for _, job in self._open.values())
-
     def _take(self, source: Source, job: pb.Job) -> None:
         """The job as it now is."""
+        self._seen_us = max(self._seen_us, job.update_time.ToMicroseconds())
         before = self._open.pop(job.name, (source, pb.Job()))[1]
         self.progress.parsed += (job.stage >= pb.JOB_STAGE_PARSED) - (before.stage >= pb.JOB_STAGE_PARSED)
         self.progress.chunks += job.total_chunks - before.total_chunks

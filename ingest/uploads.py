@@ -4,11 +4,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ingest.catalog import StoredUpload
 from ingest.documents import NewUpload
 from ingest.jobs import new_id
+from ingest.registration import StoredUpload
 from ingest.storage import Storage
 from mesh.errors import InvalidInput, Overloaded
 
@@ -33,15 +32,15 @@ class Uploads:
         if self._running >= self._max_uploads:
             raise Overloaded(f"{self._running} uploads are being received; try again in a moment.")
         self._running += 1
+        spool = _Spool(self._storage.scratch / f"upload-{new_id()}")
         try:
-            with TemporaryDirectory(dir=self._storage.scratch) as folder:
-                spool = _Spool(Path(folder) / "upload")
-                await self._fill(spool, pieces)
-                _compare(spool, size_bytes, sha256)
-                key = f"raw/{upload.collection}/{upload.document_id}/{new_id()}"
-                await self._storage.put(key, spool.content())
+            await self._fill(spool, pieces)
+            _compare(spool, size_bytes, sha256)
+            key = f"raw/{upload.collection}/{upload.document_id}/{new_id()}"
+            await self._storage.put(key, spool.content())
         finally:
             self._running -= 1
+            spool.discard()
         return StoredUpload(upload, spool.sha256.hexdigest(), spool.size_bytes, key)
 
     def check_size(self, size_bytes: int) -> None:
@@ -89,6 +88,11 @@ class _Spool:
     def content(self) -> bytes | Path:
         """All of it."""
         return self._path if self._on_disk else bytes(self._kept)
+
+    def discard(self) -> None:
+        """Removes the file if there is one."""
+        if self._on_disk:
+            self._path.unlink(missing_ok=True)
 
     def _write(self, kept: bytearray) -> None:
         self.sha256.update(kept)
