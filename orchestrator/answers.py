@@ -106,7 +106,7 @@ class Answerer:
             frame = await counting
         finally:
             counting.cancel()
-            await asyncio.wait([counting])
+            await asyncio.gather(counting, return_exceptions=True)
         course.index, course.prompt = found.index_version, frame.template.version
         return found, frame
 

@@ -46,7 +46,7 @@ class Citer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._worker.cancel()
-        await asyncio.wait([self._worker])
+        await asyncio.gather(self._worker, return_exceptions=True)
 
     def feed(self, delta: str) -> None:
         """Takes new text of the answer."""
