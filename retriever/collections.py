@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mesh import logs
-from mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
+from mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput, MurpheyError, NotFound
 from mesh.names import DEFAULT_COLLECTION
 from retriever.catalog import Catalog, CollectionRecord
 from retriever.chunks import Chunk
@@ -47,7 +47,10 @@ class Collections:
         """Reads the catalog and sees to it that the default collection exists."""
         self._records = await self._catalog.load()
         for record in self._records.values():
-            await self._store.create_index(record.index, record.dimensions)
+            try:
+                await self._store.create_index(record.index, record.dimensions)
+            except MurpheyError as error:  # the other collections can still be searched
+                log.error("index_unusable", collection=record.id, index=record.index, error=error.message)
         if DEFAULT_COLLECTION not in self._records:
             await self.create(NewCollection(DEFAULT_COLLECTION))
 

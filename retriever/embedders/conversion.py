@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mesh.errors import FailedPrecondition
 
-_FORMAT = 1
+_FORMAT = 2
 """Counts up when this file makes something else of the same model."""
 _LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers")
 MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "embedder.xml", "tokenizer.json", "embedder.json"
@@ -31,7 +31,7 @@ class Description:
     query_prompt: str
     document_prompt: str
     weights: str
-    """SHA-256 of the converted weights, shortened."""
+    """Digest of the model's weights."""
 
 
 def converted(model: Path | str, cache: Path) -> Path:
@@ -84,6 +84,8 @@ def _convert(model: str, target: Path) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
+    from retriever.embedders import weights
+
     pipeline = SentenceTransformer(model, device="cpu", backend="torch").eval()
 
     class Traced(torch.nn.Module):
@@ -111,7 +113,7 @@ def _convert(model: str, target: Path) -> None:
         max_tokens=int(pipeline.max_seq_length or 512),
         query_prompt=prompts.get("query") or "",
         document_prompt=prompts.get("document") or "",
-        weights=hashlib.sha256((target / MODEL_FILE).with_suffix(".bin").read_bytes()).hexdigest()[:12],
+        weights=weights.digest(pipeline),
     )
     (target / DESCRIPTION_FILE).write_text(json.dumps(asdict(made), indent=2) + "\n")
 

@@ -1,6 +1,5 @@
 """A sentence-transformers model on CUDA in bfloat16, or on CPU where the model cannot be converted."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from mesh.errors import FailedPrecondition
+from retriever.embedders import weights
 from retriever.embedding import Purpose, Vectors
 
 BATCH_TEXTS = 256
@@ -18,15 +18,18 @@ class TorchEmbedder:
     """Texts to unit vectors. Not thread-safe: one caller at a time."""
 
     def __init__(self, name: str, model: Path | str, device: str = "cuda") -> None:
-        precision = torch.bfloat16 if device.startswith("cuda") else torch.float32
         try:
-            self._pipeline = SentenceTransformer(str(model), device=device, model_kwargs={"dtype": precision}).eval()
+            self._pipeline = SentenceTransformer(
+                str(model), device=device, model_kwargs={"dtype": torch.float32}
+            ).eval()
         except (OSError, ValueError) as error:
             raise FailedPrecondition(f"The embedder {name} cannot be loaded: {error}") from error
         self.name = name
         self.dimensions = int(self._pipeline.get_embedding_dimension() or 0)
         self.max_tokens = int(self._pipeline.max_seq_length or 512)
-        self.version = _weights_digest(self._pipeline)
+        self.version = weights.digest(self._pipeline)
+        if device.startswith("cuda"):
+            self._pipeline.to(torch.bfloat16)
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """(n, dimensions), in the order of the texts."""
@@ -43,12 +46,3 @@ class TorchEmbedder:
     def close(self) -> None:
         """Frees the device's memory."""
         del self._pipeline
-
-
-def _weights_digest(model: torch.nn.Module) -> str:
-    """Of names, shapes and values of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]

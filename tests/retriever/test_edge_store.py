@@ -145,8 +145,8 @@ async def test_a_killed_rebuild_costs_nothing(edge_store: EdgeStore, tmp_path: P
     await edge_store.upsert("test", many(1_500, "bulk"), staged=False)
     engine = psutil.Process(edge_store.engine.pid)
     async with asyncio.timeout(30):
-        while not engine.children():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - another process says nothing when it begins
+        while not engine.children():  # noqa: ASYNC110 - another process says nothing when it begins
+            await asyncio.sleep(0.01)
     optimizer = engine.children()[0]
     await edge_store.upsert("test", [indexed(chunk("tea", "later"))], staged=False)
     (engine if victim == "engine" else optimizer).kill()
@@ -154,8 +154,8 @@ async def test_a_killed_rebuild_costs_nothing(edge_store: EdgeStore, tmp_path: P
     await asyncio.to_thread(psutil.wait_procs, [optimizer], 10)
     assert not optimizer.is_running()
     async with asyncio.timeout(30):
-        while victim == "optimizer" and shards(tmp_path) != {current(tmp_path)}:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - another process removes them
+        while victim == "optimizer" and shards(tmp_path) != {current(tmp_path)}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_a_second_process_on_the_folder_is_refused(edge_store: EdgeStore, tmp_path: Path) -> None:

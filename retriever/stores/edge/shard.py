@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import qdrant_edge as q
 
 from retriever.chunks import DocumentVersion
@@ -16,11 +17,12 @@ from retriever.stores import conditions
 from retriever.stores.base import IndexedChunk, Mode, Selection, StoreQuery, Window
 from retriever.stores.conditions import Dialect
 from retriever.stores.fusion import candidates
+from retriever.stores.hits import dense_score
 from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, SPARSE, column, to_payload
 
 Payload = dict[str, Any]
-FoundPoint = tuple[str, float, list[float] | None, Payload]
-"""Id, score, dense vector where it was asked for, payload."""
+FoundPoint = tuple[str, float, float | None, Payload]
+"""Id, score, cosine with the query, payload."""
 
 EDGE = Dialect(
     filter=lambda must=None, should=None, must_not=None: q.Filter(
@@ -74,10 +76,7 @@ class Shard:
     def search(self, queries: Sequence[StoreQuery], hidden: q.Filter | None = None) -> list[list[FoundPoint]]:
         """The answers to a batch, in order, as if what is hidden were not there."""
         found = self._shard.query_batch(q.QueryBatchRequest([_request(query, hidden) for query in queries]))
-        return [
-            [(str(p.id), p.score, p.vector[DENSE] if p.vector else None, p.payload) for p in points]  # pyright: ignore
-            for points in found
-        ]
+        return [[_found(point, query) for point in points] for points, query in zip(found, queries, strict=True)]
 
     def windows(self, windows: Sequence[Window]) -> list[tuple[str, Payload]]:
         """The chunks in any of the windows."""
@@ -114,7 +113,7 @@ def upsert_operation(chunks: Sequence[IndexedChunk]) -> q.UpdateOperation:
     points = [
         q.Point(
             item.chunk.id,
-            {DENSE: [float(x) for x in item.dense], SPARSE: q.SparseVector(item.sparse.indices, item.sparse.values)},
+            {DENSE: _numbers(item.dense), SPARSE: q.SparseVector(item.sparse.indices, item.sparse.values)},
             to_payload(item.chunk),
         )
         for item in chunks
@@ -142,7 +141,7 @@ def field_operations(fields: Sequence[tuple[str, Kind]]) -> list[q.UpdateOperati
 
 def _request(query: StoreQuery, hidden: q.Filter | None) -> q.QueryRequest:
     condition = conditions.searchable(query.condition, hidden, EDGE)
-    dense = q.Query.Nearest([float(x) for x in query.dense], using=DENSE) if query.dense is not None else None
+    dense = q.Query.Nearest(_numbers(query.dense), using=DENSE) if query.dense is not None else None
     words = query.sparse and q.SparseVector(query.sparse.indices, query.sparse.values)
     sparse = q.Query.Nearest(words, using=SPARSE) if words else None
     with_vector = [DENSE] if query.mode is Mode.HYBRID else False
@@ -154,3 +153,12 @@ def _request(query: StoreQuery, hidden: q.Filter | None) -> q.QueryRequest:
     return q.QueryRequest(
         query.limit, prefetches=prefetches, query=q.Fusion.Dbsf(), with_vector=with_vector, with_payload=True
     )
+
+
+def _found(point: q.ScoredPoint, query: StoreQuery) -> FoundPoint:
+    vector: Any = point.vector[DENSE] if isinstance(point.vector, dict) else None
+    return str(point.id), point.score, dense_score(query, point.score, vector), point.payload or {}
+
+
+def _numbers(vector: Sequence[float]) -> list[float]:
+    return np.asarray(vector, np.float32).tolist()

@@ -8,7 +8,7 @@ from retriever.filters import Kind
 from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, StoreQuery, Window
 from retriever.stores.edge.process import EngineProcess
 from retriever.stores.edge.shard import FoundPoint
-from retriever.stores.hits import arrange, dense_score
+from retriever.stores.hits import arrange
 from retriever.stores.payload import to_chunk
 
 
@@ -52,7 +52,7 @@ class EdgeStore:
 
     async def search(self, index: str, query: StoreQuery) -> list[Hit]:
         found: list[FoundPoint] = await self._engine.search(index, query)
-        return [_hit(point, query) for point in found]
+        return [Hit(to_chunk(point_id, payload), score, cosine) for point_id, score, cosine, payload in found]
 
     async def neighbors(self, index: str, windows: Sequence[Window]) -> Mapping[Window, list[Chunk]]:
         if not windows:
@@ -65,8 +65,3 @@ class EdgeStore:
 
     async def close(self) -> None:
         await self._engine.close()
-
-
-def _hit(point: FoundPoint, query: StoreQuery) -> Hit:
-    point_id, score, vector, payload = point
-    return Hit(to_chunk(point_id, payload), score, dense_score(query, score, vector))
