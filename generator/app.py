@@ -14,10 +14,14 @@ from generator.prepare import PreparedModel, prepare, weights_file
 from generator.service import GeneratorServicer
 from generator.settings import GeneratorSettings
 from generator.tokens import PromptTokenizer
-from mesh import server, weights
+from mesh import metrics, server, weights
 from murphey.generator.v1 import generator_pb2, generator_pb2_grpc
 
 SERVICE = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"].full_name
+
+_RUNNING = metrics.gauge("generator_running_requests", "Requests that hold a place of the engine.")
+_RUNNING_TOKENS = metrics.gauge("generator_running_tokens", "Tokens, prompt and completion, that they may take.")
+_WAITING = metrics.gauge("generator_waiting_requests", "Requests admitted that have no place yet.")
 
 
 @asynccontextmanager
@@ -47,9 +51,13 @@ def _served(
 ) -> ServedModel:
     assert host.info is not None  # noqa: S101 - the host is open
     limits = AdmissionLimits(settings.max_running_requests, host.info.kv_cache_tokens, settings.max_pending_tokens)
+    admission = Admission(limits)
+    _RUNNING.set_function(lambda: admission.running_requests)
+    _RUNNING_TOKENS.set_function(lambda: admission.running_tokens)
+    _WAITING.set_function(lambda: admission.waiting_requests)
     return ServedModel(
         settings.serve_as or model_id(settings.model), host.info, prepared.card.vocabulary_tokens, tokenizer, host,
-        Admission(limits), settings.max_running_requests, settings.max_pending_tokens,
+        admission, settings.max_running_requests, settings.max_pending_tokens,
     )  # fmt: skip
 
 

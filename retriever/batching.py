@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mesh.errors import Overloaded
-from mesh.metrics import gauge, histogram
+from mesh.metrics import counter, gauge, histogram
 from retriever.embedding import Embedder, Purpose, Vectors
 
 MAX_BATCH_QUERIES = 32
@@ -23,6 +23,7 @@ SLICE_CHARACTERS = 4_000
 """Documents in one run of the embedder: about 1,000 tokens, 40 ms on two cores, which is how long a query may wait."""
 
 _waiting = gauge("embed_waiting_texts", "Texts that wait to be embedded.", ("purpose",))
+_embedded = counter("embedded_texts", "Texts that were embedded.", ("purpose",))
 _batch_time = histogram("embed_batch_seconds", "Time of one run of the embedder.", ("purpose",))
 
 
@@ -132,7 +133,9 @@ class EmbeddingQueue:
         started = time.perf_counter()
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._embedder.embed, texts, purpose)
         try:
-            return await asyncio.shield(work)
+            vectors = await asyncio.shield(work)
+            _embedded.labels(purpose.value).inc(len(texts))
+            return vectors
         finally:
             _batch_time.labels(purpose.value).observe(time.perf_counter() - started)
 

@@ -79,13 +79,15 @@ class Mesh:
         process.send_signal(signal.SIGKILL)
         self.wait_for(lambda event: event.get("service") == name and "signal 9" in event["event"])
 
-    def metric(self, service: str, name: str) -> float:
-        """A metric's value, summed over its labels."""
+    def metric(self, service: str, name: str, label: str = "") -> float:
+        """A metric's value, summed over its labels, or over those that hold this text."""
         import httpx
 
         host, port = self.services[service].split(":")
         lines = httpx.get(f"http://{host}:{int(port) + 10}/metrics").text.splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+        rows = [line for line in lines if line.split("{")[0].split(" ")[0] == name and label in line]
+        assert rows, f"the {service} has no metric {name} with {label!r}"
+        return sum(float(row.rpartition(" ")[2]) for row in rows)
 
 
 def free_port_base() -> int:
@@ -116,8 +118,8 @@ def start_mesh(data: Path) -> Mesh:
     mesh = Mesh(process, data, "", {}, events)
     event = mesh.wait_for(lambda event: event["event"] in ("ready", "ended"))
     if event["event"] == "ended":
-        assert process.stderr is not None
-        raise AssertionError(f"murphey up failed: {process.stderr.read()}")
+        _, reason = process.communicate()
+        raise AssertionError(f"murphey up failed: {reason}")
     mesh.http, mesh.services = event["http"], event["services"]
     return mesh
 

@@ -71,9 +71,9 @@ def test_a_question_that_the_documents_cannot_answer_is_declined(mesh: Mesh, col
 
 def test_the_same_again_is_unchanged_and_new_content_replaces(mesh: Mesh, collection: str, handbook: Path) -> None:
     ingest(mesh, collection, handbook)
-    embedded = mesh.metric("retriever", "murphey_embedded_chunks_total")
+    embedded = mesh.metric("retriever", "murphey_embedded_texts_total", "document")
     assert {line["status"] for line in ingest(mesh, collection, handbook)} == {"unchanged"}
-    assert mesh.metric("retriever", "murphey_embedded_chunks_total") == embedded
+    assert mesh.metric("retriever", "murphey_embedded_texts_total", "document") == embedded
     (handbook / "kiln.md").write_text("# The kiln\n\nThe kiln has been sold to the museum of Faenza.\n")
     statuses = {line["document"]: line["status"] for line in ingest(mesh, collection, handbook)}
     assert statuses["kiln.md"] == "replaced"
