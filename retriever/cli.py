@@ -54,7 +54,7 @@ def search(
 ) -> None:
     """Find the passages that fit a question best."""
     request = pb.SearchRequest(
-        collection=_name(collection), text=question, limit=limit, mode=pb.SearchMode.Value(f"SEARCH_MODE_{mode.name}")
+        collection=_name(collection), text=question, limit=limit, mode=f"SEARCH_MODE_{mode.name}"
     )
 
     async def find() -> pb.SearchResponse:

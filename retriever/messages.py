@@ -279,7 +279,7 @@ def _field_condition(message: filter_pb2.FieldCondition) -> Condition:
 
 def _time_range(message: filter_pb2.FieldCondition) -> TimeRange:
     bounds = message.time_range
-    start = bounds.from_ if hasattr(bounds, "from_") else getattr(bounds, "from")
+    start = getattr(bounds, "from")  # a keyword in Python
     has_start, has_before = bounds.HasField("from"), bounds.HasField("before")
     if not has_start and not has_before:
         raise InvalidInput(f"The time range of {message.field[:100]!r} needs a bound.", field="filter")
@@ -318,7 +318,7 @@ def _query_text(text: str) -> str:
     return text
 
 
-def _mode(mode: int, by_vector: bool) -> Mode:
+def _mode(mode: retriever_pb2.SearchMode, by_vector: bool) -> Mode:
     if mode == retriever_pb2.SEARCH_MODE_UNSPECIFIED:
         return Mode.DENSE if by_vector else Mode.HYBRID
     if mode not in _MODES:

@@ -13,21 +13,25 @@ class RetrieverSettings(ServiceSettings):
     service: ClassVar[str] = "retriever"
 
     embedder: str = Field(
-        "all-minilm-l6-v2", description="A sentence-transformers model: known name, folder or hub id."
+        default="all-minilm-l6-v2", description="A sentence-transformers model: known name, folder or hub id."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the embedder runs; auto prefers CUDA.")
-    embed_threads: int = Field(0, ge=0, description="CPU threads of the embedder; 0 takes every core.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where the embedder runs; auto prefers CUDA."
+    )
+    embed_threads: int = Field(default=0, ge=0, description="CPU threads of the embedder; 0 takes every core.")
     max_waiting_texts: int = Field(
-        16_384, ge=1, description="Texts that may wait to be embedded before calls are refused."
+        default=16_384, ge=1, description="Texts that may wait to be embedded before calls are refused."
     )
 
-    store: Literal["edge", "server"] = Field("edge", description="Qdrant inside this process, or a Qdrant server.")
-    qdrant_url: str = Field("http://127.0.0.1:6333", description="The server of the store `server`.")
-    qdrant_grpc_port: int = Field(6334, ge=1, le=65535, description="The server's gRPC port.")
-    qdrant_api_key: SecretStr | None = Field(None, description="The server's API key.")
+    store: Literal["edge", "server"] = Field(
+        default="edge", description="Qdrant inside this process, or a Qdrant server."
+    )
+    qdrant_url: str = Field(default="http://127.0.0.1:6333", description="The server of the store `server`.")
+    qdrant_grpc_port: int = Field(default=6334, ge=1, le=65535, description="The server's gRPC port.")
+    qdrant_api_key: SecretStr | None = Field(default=None, description="The server's API key.")
     max_waiting_searches: int = Field(
-        1_024, ge=1, description="Searches that may wait for the store before more are refused."
+        default=1_024, ge=1, description="Searches that may wait for the store before more are refused."
     )
     optimize_after_chunks: int = Field(
-        8_000, ge=1_000, description="Unindexed or deleted chunks that start an index build."
+        default=8_000, ge=1_000, description="Unindexed or deleted chunks that start an index build."
     )

@@ -40,7 +40,7 @@ def vector_of(text: str) -> Vectors:
     """Of length 1."""
     words = text.lower().replace(".", " ").split() or [""]
     total = sum(np.random.default_rng(zlib.crc32(word.encode())).standard_normal(DIMENSIONS) for word in words)
-    return (total / np.linalg.norm(total)).astype(np.float32)
+    return np.asarray(total / np.linalg.norm(total), np.float32)
 
 
 def document_name(document: str, collection: str = "default") -> str:

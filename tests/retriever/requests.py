@@ -1,6 +1,7 @@
 """Builders of requests."""
 
 import uuid
+from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -22,7 +23,7 @@ def message(
     return pb.Chunk(**fields)
 
 
-def struct(**values: object) -> Struct:
+def struct(**values: Any) -> Struct:
     made = Struct()
     made.update(values)
     return made

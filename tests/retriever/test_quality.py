@@ -23,7 +23,8 @@ from retriever.embedding import Purpose
 from retriever.settings import RetrieverSettings
 from tests.retriever.conftest import shared_data
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.slow
+in_module_loop = pytest.mark.asyncio(loop_scope="module")
 CHUNKS_AT_ONCE = 200
 QUERIES_AT_ONCE = 8
 
@@ -68,6 +69,7 @@ async def retriever(models: Path, tmp_path_factory: pytest.TempPathFactory) -> A
         yield stub
 
 
+@in_module_loop
 async def test_hybrid_search_is_good_and_better_than_either_half(retriever: RetrieverServiceStub) -> None:
     dense, sparse, hybrid = [
         await _ndcg(retriever, mode) for mode in (pb.SEARCH_MODE_DENSE, pb.SEARCH_MODE_SPARSE, pb.SEARCH_MODE_HYBRID)
@@ -77,6 +79,7 @@ async def test_hybrid_search_is_good_and_better_than_either_half(retriever: Retr
     assert hybrid > max(dense, sparse)
 
 
+@in_module_loop
 async def test_fused_scores_fall_and_are_never_negative(retriever: RetrieverServiceStub) -> None:
     for query in rows(cranfield() / "queries.jsonl")[:25]:
         for limit in (1, 10, 200):

@@ -41,6 +41,7 @@ _INDEX_TYPES = {
     "integer": q.PayloadSchemaType.Integer,
     "datetime": q.PayloadSchemaType.Datetime,
 }
+_DBSF: Any = q.Fusion.Dbsf()  # a Fusion, which its type stub does not say
 _SCROLL_POINTS = 1_000
 
 
@@ -150,9 +151,7 @@ def _request(query: StoreQuery, hidden: q.Filter | None) -> q.QueryRequest:
         return q.QueryRequest(query.limit, query=one, filter=condition, with_vector=with_vector, with_payload=True)
     depth = candidates(query.limit)
     prefetches = [q.Prefetch(depth, query=part, filter=condition) for part in (dense, sparse) if part is not None]
-    return q.QueryRequest(
-        query.limit, prefetches=prefetches, query=q.Fusion.Dbsf(), with_vector=with_vector, with_payload=True
-    )
+    return q.QueryRequest(query.limit, prefetches=prefetches, query=_DBSF, with_vector=with_vector, with_payload=True)
 
 
 def _found(point: q.ScoredPoint, query: StoreQuery) -> FoundPoint:

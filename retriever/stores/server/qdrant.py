@@ -28,7 +28,7 @@ SERVER = Dialect(
     numbers=lambda path, **bounds: models.FieldCondition(key=path, range=models.Range(**bounds)),
     times=_times,
     is_empty=lambda path: models.IsEmptyCondition(is_empty=models.PayloadField(key=path)),
-    has_id=lambda ids: models.HasIdCondition(has_id=ids),
+    has_id=lambda ids: models.HasIdCondition(has_id=[*ids]),
 )
 
 

@@ -23,6 +23,7 @@ from retriever.stores.server.qdrant import PREFIX, SERVER, translated
 
 CHUNKS_AT_ONCE = 256
 _SCROLL_POINTS = 1_000
+_INDEX_TYPES = {kind.value: kind for kind in models.PayloadSchemaType}
 
 
 class ServerStore:
@@ -47,7 +48,9 @@ class ServerStore:
     async def add_fields(self, index: str, fields: Sequence[tuple[str, Kind]]) -> None:
         with translated(f"index {index!r}"):
             for key, kind in fields:
-                await self._client.create_payload_index(_live(index), column(key, kind), COLUMN_INDEXES[kind])
+                await self._client.create_payload_index(
+                    _live(index), column(key, kind), _INDEX_TYPES[COLUMN_INDEXES[kind]]
+                )
 
     async def upsert(self, index: str, chunks: Sequence[IndexedChunk], *, staged: bool) -> None:
         with translated(f"index {index!r}"):
@@ -117,7 +120,7 @@ class ServerStore:
             hnsw_config=hnsw,
         )
         for path, kind in FIXED_INDEXES.items():
-            await self._client.create_payload_index(name, path, kind)
+            await self._client.create_payload_index(name, path, _INDEX_TYPES[kind])
 
     @asynccontextmanager
     async def _hiding(self, index: str, condition: models.Filter) -> AsyncIterator[None]:
