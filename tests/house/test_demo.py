@@ -30,7 +30,7 @@ def loaded() -> ModuleType:
 demo = loaded()
 PDF_QUESTION = demo.QUESTIONS[0]
 CITATION: dict[str, Any] = {
-    "marker": 1, "document": "dome-manual.pdf", "page": 3, "start": 0, "end": 8, "quote": "42 turns",
+    "marker": 1, "document": "dome-manual.pdf", "page": 2, "start": 0, "end": 9, "quote": "six weeks",
 }  # fmt: skip
 
 
@@ -41,36 +41,36 @@ def test_seven_formats_all_small() -> None:
 
 @pytest.mark.parametrize("question", [q for q in demo.QUESTIONS if q.document], ids=lambda q: q.document)
 def test_an_answer_stands_in_one_document(question: Any) -> None:
-    holding = [path.name for path in DOCUMENTS if question.word in kreuzberg.extract_file_sync(path).content]
+    holding = [path.name for path in DOCUMENTS if question.words in kreuzberg.extract_file_sync(path).content]
     assert holding == [question.document]
 
 
 def command(tmp_path: Path, text: str) -> Path:
-    """Stands in for `murphey`: a document whose text at any span is `text`, on page 3."""
+    """Stands in for `murphey`: a document whose text at any span is `text`, on page 2."""
     path = tmp_path / "murphey"
-    path.write_text(f"#!{sys.executable}\nprint({json.dumps({'text': text, 'page': 3})!r})\n")
+    path.write_text(f"#!{sys.executable}\nprint({json.dumps({'text': text, 'page': 2})!r})\n")
     path.chmod(0o755)
     return path
 
 
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, *citations: dict[str, Any]) -> None:
     monkeypatch.setattr(demo, "MURPHEY", command(tmp_path, text))
-    answer = {"answer": "42 [1]", "outcome": "answered", "citations": list(citations)}
+    answer = {"answer": "Every six weeks [1].", "outcome": "answered", "citations": list(citations)}
     demo.check_answered(tmp_path, PDF_QUESTION, answer)
 
 
 def test_a_right_citation_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(tmp_path, monkeypatch, "42 turns", CITATION)
+    check(tmp_path, monkeypatch, "six weeks", CITATION)
 
 
 @pytest.mark.parametrize(
     ("text", "citations", "why"),
     [
-        ("41 turns", [CITATION], "does not say"),
-        ("42 turns", [], "no cited answer"),
-        ("42 turns", [CITATION | {"page": 2}], "stand on page 3"),
-        ("42 turns", [CITATION | {"document": "visiting.md"}], "no citation is of"),
-        ("40 turns", [CITATION | {"quote": "40 turns"}], "no citation is of"),
+        ("two weeks", [CITATION], "does not say"),
+        ("six weeks", [], "no cited answer"),
+        ("six weeks", [CITATION | {"page": 3}], "stand on page 2"),
+        ("six weeks", [CITATION | {"document": "visiting.md"}], "no citation is of"),
+        ("two weeks", [CITATION | {"quote": "two weeks"}], "no citation is of"),
     ],
 )
 def test_a_wrong_one_fails(
@@ -78,6 +78,13 @@ def test_a_wrong_one_fails(
 ) -> None:
     with pytest.raises(demo.DemoFailed, match=why):
         check(tmp_path, monkeypatch, text, *citations)
+
+
+def test_a_wrong_answer_with_a_right_citation_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "MURPHEY", command(tmp_path, "six weeks"))
+    answer = {"answer": "Every day [1].", "outcome": "answered", "citations": [CITATION]}
+    with pytest.raises(demo.DemoFailed, match="not in the answer"):
+        demo.check_answered(tmp_path, PDF_QUESTION, answer)
 
 
 def test_an_invented_answer_fails() -> None:
