@@ -74,9 +74,8 @@ def test_a_stream_cut_in_the_middle_frees_the_slot_within_a_second(mesh: Mesh, f
     body = question("How hot is the kiln fired, and how long must it cool?", filled, sampling=sampling)
     headers = {"Accept": "text/event-stream"}
     with httpx.stream("POST", f"{mesh.http}/v1/answers:stream", json=body, headers=headers, timeout=60) as stream:
-        for line in stream.iter_lines():
-            if "delta" in line:
-                break
+        lines = stream.iter_lines()  # held: an abandoned iterator closes the connection
+        assert any("delta" in line for line in lines)
         assert mesh.metric("generator", "murphey_generator_running_requests") == 1
     cut = time.monotonic()
     while mesh.metric("generator", "murphey_generator_running_requests") > 0:
