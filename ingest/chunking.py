@@ -8,7 +8,7 @@ memory does not grow with the document.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from math import ceil
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
@@ -123,7 +123,10 @@ class Chunker:
         spans = self._joined(splitter.split_text(block[start:end]), start, room - overlap)
         if not overlap:
             return spans
-        return spans[:1] + [(self._extended(block, start, left, overlap), right) for left, right in spans[1:]]
+        pairs = pairwise(spans)
+        return spans[:1] + [
+            (self._extended(block, first + 1, left, overlap), right) for (first, _), (left, right) in pairs
+        ]
 
     def _joined(self, pieces: list[str], start: int, room: int) -> list[tuple[int, int]]:
         """The pieces' spans; a small piece, such as a heading's line before a long paragraph, goes with its neighbour."""
@@ -144,12 +147,12 @@ class Chunker:
         count, per_token = self._count, max(1, MAX_CHUNK_CHARACTERS // limit)
 
         def weigh(text: str) -> int:
-            return max(count(text), len(text) // per_token)
+            return max(count(text), -(-len(text) // per_token))
 
         return weigh
 
     def _extended(self, block: str, start: int, at: int, overlap_tokens: int) -> int:
-        """Where a chunk begins that repeats up to `overlap_tokens` of the one before, at a word's beginning."""
+        """Where a chunk begins that repeats up to `overlap_tokens` of the one before, at a word's beginning after `start`."""
         before = block[max(start, at - overlap_tokens * LONG_WORD_CHARACTERS) : at]
         words = before.split()
         left, tokens = at, 0

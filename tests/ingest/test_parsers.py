@@ -1,0 +1,154 @@
+"""The real parsers on real files: every readable one gives text whose chunks have exact spans; hostile ones a clear reason."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from ingest.chunking import ChunkSize
+from ingest.documents import Failure
+from ingest.parsers.parsing import ParsedFile
+from ingest.parsers.pool import TextFile, WorkerLimits, WorkerPool
+from ingest.parsers.rows import read_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+SIZE = ChunkSize(240, 0, 256)
+MEMORY_MIB = 512
+UNREADABLE = {
+    "docx-bomb-1GB.docx": "unpacks to more", "empty.docx": "empty", "empty.pdf": "empty", "empty.txt": "empty",
+    "header-only.pdf": "cannot be read", "quine.gz": "application/gzip", "random-bytes.pdf": "neither text nor",
+    "testZIP_corrupted_oom.zip": "ZIP archive", "truncated.docx": "cannot be read", "truncated.pdf": "cannot be read",
+    "wrong-ext-jpg-named.pdf": "image/jpeg", "zeros.docx": "zero bytes", "zip-slip.zip": "ZIP archive",
+    "zipbomb-overlap-546GB.zip": "ZIP archive", "deep-nesting.html": "no text",
+}  # fmt: skip
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool(tokenizer_folder: Path) -> AsyncIterator[WorkerPool]:
+    limits = WorkerLimits(1, 30, MEMORY_MIB, 1000, 64 * 1024 * 1024, str(tokenizer_folder), tokenizer_folder)
+    workers = WorkerPool(limits)
+    await workers.start()
+    yield workers
+    await workers.close()
+
+
+async def parse_and_check(pool: WorkerPool, path: Path, folder: Path) -> ParsedFile | Failure:
+    """Parses and cuts a file; every chunk must be the text at its span, in characters and in bytes."""
+    text, index, output = folder / "text", folder / "index", folder / "chunks"
+    parsed = await pool.parse(path, path.name, text, index)
+    if isinstance(parsed, Failure):
+        return parsed
+    source = path if parsed.text_is_raw else text
+    data = source.read_bytes()
+    whole = data.decode()
+    assert (len(whole), len(data)) == (parsed.text_length, parsed.text_bytes)
+    counts = await pool.chunk([TextFile(source, index if parsed.has_index else None, parsed.media_type)], SIZE, output)
+    assert not isinstance(counts, Failure)
+    rows, _ = read_rows(output)
+    assert counts == [len(rows)]
+    for row in rows:
+        chunk = whole[row["start"] : row["end"]]
+        assert data[row["byte_start"] : row["byte_end"]].decode() == chunk
+        assert chunk == chunk.strip() != ""
+    assert np.all(np.diff(rows["start"]) > 0)
+    assert np.all(rows["page"] <= parsed.page_count)
+    return parsed
+
+
+async def test_hostile_files_get_a_clear_answer(pool: WorkerPool, documents_folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for path in sorted((documents_folder / "nasty").iterdir()):
+        parsed = await parse_and_check(pool, path, tmp_path)
+        if isinstance(parsed, Failure):
+            found[path.name] = parsed.message
+
+    assert set(found) == set(UNREADABLE)
+    for name, reason in UNREADABLE.items():
+        assert reason in found[name], f"{name}: {found[name]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "says", "pages"),
+    [
+        ("wrong-ext-pdf-named.docx", "application/pdf", "Lorem ipsum", 3),
+        ("wrong-ext-docx-named.pdf", "wordprocessingml.document", "Parrots", 0),
+        ("wrong-ext-pptx-named.txt", "presentationml.presentation", "Bullet", 1),
+        ("latin1-not-utf8.txt", "text/plain", "", 0),
+    ],
+)
+async def test_the_content_tells_the_type(
+    pool: WorkerPool, documents_folder: Path, tmp_path: Path, name: str, media_type: str, says: str, pages: int
+) -> None:
+    parsed = await parse_and_check(pool, documents_folder / "nasty" / name, tmp_path)
+
+    assert isinstance(parsed, ParsedFile)
+    assert media_type in parsed.media_type
+    assert parsed.page_count == pages
+    assert parsed.text_is_raw or says in (tmp_path / "text").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type", "pages"),
+    [
+        ("eng_spa_mult.eml", "message/rfc822", 0), ("eng_spa_mult.epub", "application/epub+zip", 0),
+        ("stanley-cups.xlsx", "spreadsheetml.sheet", 0), ("stanley-cups.csv", "text/csv", 0),
+        ("stanley-cups-utf-16.csv", "text/csv", 0), ("simple.pptx", "presentationml.presentation", 2),
+        ("simple.docx", "wordprocessingml.document", 0), ("multi-column.pdf", "application/pdf", 13),
+        ("ideas-page.html", "text/html", 0), ("README.md", "text/markdown", 0), ("umlauts-non-utf8.md", "text/markdown", 0),
+        ("simple.odt", "opendocument.text", 0), ("eng_spa_mult.rtf", "application/rtf", 0),
+    ],
+)  # fmt: skip
+async def test_every_format_is_read(
+    pool: WorkerPool, documents_folder: Path, tmp_path: Path, name: str, media_type: str, pages: int
+) -> None:
+    path = next((documents_folder / "unstructured").rglob(name))
+
+    parsed = await parse_and_check(pool, path, tmp_path)
+
+    assert isinstance(parsed, ParsedFile), parsed
+    assert media_type in parsed.media_type
+    assert parsed.page_count == pages
+    assert parsed.text_length > 10
+
+
+async def test_encrypted_documents_say_so(pool: WorkerPool, documents_folder: Path, tmp_path: Path) -> None:
+    for name in ("password.pdf", "password_protected.xlsx"):
+        path = next((documents_folder / "unstructured").rglob(name))
+        parsed = await parse_and_check(pool, path, tmp_path)
+        assert isinstance(parsed, Failure)
+        assert "password" in parsed.message
+
+
+async def test_all_sample_documents_keep_their_spans(pool: WorkerPool, documents_folder: Path, tmp_path: Path) -> None:
+    failed: dict[str, str] = {}
+    files = [path for path in sorted((documents_folder / "unstructured").rglob("*")) if path.is_file()]
+    for path in files:
+        if path.stat().st_size < 2_000_000:
+            parsed = await parse_and_check(pool, path, tmp_path)
+            if isinstance(parsed, Failure):
+                failed[path.name] = parsed.message
+
+    assert len(failed) < len(files) / 4, failed
+    assert all("parser fail" not in message for message in failed.values()), failed
+
+
+async def test_a_worker_that_takes_too_long_is_replaced(
+    tokenizer_folder: Path, documents_folder: Path, tmp_path: Path
+) -> None:
+    limits = WorkerLimits(1, 0.05, MEMORY_MIB, 1000, 64 * 1024 * 1024, str(tokenizer_folder), tokenizer_folder)
+    pool = WorkerPool(limits)
+    try:
+        large = documents_folder / "debian"
+        slow = await pool.parse(
+            next(large.rglob("debian-reference.en.pdf")), "slow.pdf", tmp_path / "t", tmp_path / "i"
+        )
+        assert isinstance(slow, Failure)
+        assert "was stopped" in slow.message
+        quick = tmp_path / "quick.txt"
+        quick.write_text("Still here.")
+        assert isinstance(await pool.parse(quick, "quick.txt", tmp_path / "t", tmp_path / "i"), ParsedFile)
+    finally:
+        await pool.close()
