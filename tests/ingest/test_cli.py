@@ -66,11 +66,12 @@ async def test_a_folder_is_ingested_and_a_bad_file_named(tmp_path: Path, tokeniz
 
 
 async def check_listings(service: Service) -> None:
-    listed = lines(await murphey(service.address, "documents", "list", "--json"))
+    listed = json.loads((await murphey(service.address, "documents", "list", "--json")).stdout)["documents"]
     assert [item["document"] for item in listed] == ["a.md", "empty.txt", "sub/b.txt"]
     text = await murphey(service.address, "documents", "text", "sub/b.txt", "--start", "6")
     assert text.stdout == "words."
-    failed = lines(await murphey(service.address, "documents", "list", "--state", "failed", "--json"))
+    only_failed = await murphey(service.address, "documents", "list", "--state", "failed", "--json")
+    failed = json.loads(only_failed.stdout)["documents"]
     assert [item["document"] for item in failed] == ["empty.txt"]
     job = str(failed[0]["job"])
     shown = lines(await murphey(service.address, "jobs", "show", job, "--json"))[0]
