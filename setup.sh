@@ -34,7 +34,7 @@ main() {
   step environment "$(python_identity "$PYTHON")" make_environment
   step packages "$(digest pyproject.toml constraints.txt) torch=$TORCH at=$PWD" install_packages
   step stubs "$(digest build_stubs.py protos)" generate_stubs murphey/py.typed
-  step gateway "$(digest gateway protos)" build_gateway gateway/bin/murphey-gateway
+  step gateway "$(digest gateway protos buf.yaml buf.gen.yaml)" build_gateway gateway/bin/murphey-gateway
   fetch_models
   step prepared "$(digest constraints.txt generator/prepare.py retriever/embedders) $(models_folder)" prepare_models
   say "ready after $((SECONDS - started)) s"
@@ -142,7 +142,7 @@ generate_stubs() {
 build_gateway() {
   find_go
   say "building the HTTP gateway with $("$GO" version | cut -d' ' -f3)"
-  GO=$GO BUF=$PWD/$VENV/bin/buf VENV=$VENV bash gateway/build.sh || fail "the gateway could not be built; the message is above." \
+  GO=$GO BUF=$(realpath "$VENV")/bin/buf VENV=$VENV bash gateway/build.sh || fail "the gateway could not be built; the message is above." \
     "Go fetches its modules over the network: look at GOPROXY and HTTPS_PROXY (go env), then run \`make setup\` again."
 }
 
