@@ -65,12 +65,12 @@ class Admission:
         try:
             await turn
         except asyncio.CancelledError:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-                self.waiting_tokens -= tokens
-            else:  # it was given a place and cancelled before it could take it
+            if not turn.cancelled():  # it was given a place and cancelled before it could take it
                 self.running_requests -= 1
                 self.running_tokens -= tokens
+            elif entry in self._waiting:  # else its turn came after its cancelling, and it was passed over
+                self._waiting.remove(entry)
+                self.waiting_tokens -= tokens
             self._start_next()
             raise
 

@@ -7,7 +7,7 @@ releases the GIL while it computes; a step here collects what that thread has ma
 import queue
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, GgufConfig, PreTrainedModel
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SAMPLING_FIELDS = frozenset({
     "max_tokens", "temperature", "top_p", "top_k", "stop", "stop_token_ids", "time_limit",
 })  # fmt: skip
+_INT4: torch.dtype = vars(torch)["int4"]
 _CPU_PAGE_TOKENS = 32
 """A prefix is reused in whole pages, so small ones reuse more; on CUDA the kernels want the library's own size."""
 _CPU_KV_CACHE_GB, _CPU_BATCH_TOKENS = 0.75, 256
@@ -111,7 +112,7 @@ class TransformersEngine:
         return NewTokens(request_id, tokens, FinishReason.STOP if ended_itself else FinishReason.LENGTH)
 
 
-def _warpers(sampling: Sampling, vocabulary: int) -> dict[str, float | int]:
+def _warpers(sampling: Sampling, vocabulary: int) -> dict[str, Any]:
     """A request's logit warpers. The library samples for all requests or for none: greedy is the best one token."""
     if not sampling.temperature:
         return {"temperature": 1.0, "top_k": 1, "top_p": 1.0}
@@ -134,7 +135,7 @@ def load(
     model = load_model(path, target, _dtype(dtype, target))
     if quantization != "none":
         quantize(model, quantization)
-    manager = model.init_continuous_batching(
+    manager = cast("Any", model).init_continuous_batching(
         generation_config=GenerationConfig(  # values that differ from the defaults make the warpers exist
             do_sample=True,
             temperature=0.9,
@@ -183,7 +184,7 @@ def quantize(model: PreTrainedModel, quantization: str) -> None:
     elif model.device.type == "cuda":
         quantize_(model.model, Int4WeightOnlyConfig(group_size=32))
     else:  # the fast 4-bit kernels are CUDA's
-        quantize_(model.model, IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(32)))
+        quantize_(model.model, IntxWeightOnlyConfig(weight_dtype=_INT4, granularity=PerGroup(32)))
 
 
 def _batching(

@@ -53,6 +53,7 @@ def prepared_model(folder: Path) -> PreparedModel:
     path = folder / "tokenizer.json"
     tokenizer.save(str(path))
     stop = tokenizer.token_to_id(END_OF_TURN)
+    assert stop is not None
     card = ModelCard(CONTEXT_TOKENS, tokenizer.get_vocab_size(), 1, 1, 1, "", END_OF_TURN, (stop,), TEMPLATE, "")
     return PreparedModel(card, path)
 

@@ -99,3 +99,13 @@ async def test_a_waiter_cancelled_in_the_moment_it_gets_its_place_gives_it_back(
     waiting.task.cancel()
     await _settle()
     assert (admission.running_requests, admission.running_tokens) == (0, 0)
+
+
+async def test_all_cancelled_together_leave_nothing_behind() -> None:
+    admission = _admission(running=2)
+    holders = [_Holder(admission, 40) for _ in range(4)]
+    await _settle()
+    for holder in holders:
+        holder.task.cancel()
+    await asyncio.gather(*(holder.task for holder in holders), return_exceptions=True)
+    assert (admission.running_requests, admission.running_tokens, admission.waiting_tokens) == (0, 0, 0)

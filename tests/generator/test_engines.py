@@ -139,7 +139,7 @@ def test_a_cancelled_request_brings_nothing_more(loaded: Loaded) -> None:
 
 
 def test_a_stop_token_ends_it(loaded: Loaded) -> None:
-    full_stop = loaded.tokenizer.token_to_id(".")
+    full_stop: int = cast("int", loaded.tokenizer.token_to_id("."))
     sampling = Sampling(stop_token_ids=(full_stop,))
     ((tokens, finish),) = loaded.run(loaded.request(CHAT.format("Tell me a long story."), 200, sampling))
     assert (tokens[-1], finish) == (full_stop, FinishReason.STOP)

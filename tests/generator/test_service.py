@@ -1,7 +1,6 @@
 """GeneratorService over real gRPC, with the scripted engine in its own process."""
 
 import math
-from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
@@ -30,10 +29,12 @@ async def _running(generator: RunningGenerator) -> int:
     return int((await generator.stub.Generate(pb.GenerateRequest(prompt=_text("?"), sampling=sampling))).text)
 
 
-async def _delta(call: grpc.aio.UnaryStreamCall) -> AsyncIterator[str]:
-    async for event in call:
-        if event.HasField("delta"):
-            yield event.delta.text
+async def _begun(call: grpc.aio.UnaryStreamCall) -> None:
+    """Reads up to the first text; an iterator that is dropped would end the call."""
+    event = await call.read()
+    while isinstance(event, pb.StreamGenerateResponse) and not event.HasField("delta"):
+        event = await call.read()
+    assert event, "the stream ended without text"
 
 
 async def test_a_stream_starts_brings_text_and_finishes_once(generator: RunningGenerator) -> None:
@@ -141,7 +142,7 @@ async def test_an_unknown_model_is_not_found(generator: RunningGenerator) -> Non
 async def test_cancelling_the_call_frees_the_slot(generator: RunningGenerator) -> None:
     places = generator.model.admission
     call = _stream(generator, "forever", FOREVER)
-    await anext(_delta(call))
+    await _begun(call)
     assert await _running(generator) == 1
     call.cancel()
     await until(lambda: not places.running_requests)
@@ -162,7 +163,7 @@ async def test_overload_is_refused_at_once_and_passes(generator: RunningGenerato
     places = generator.model.admission
     whole_context = SamplingParams(seed=Script.FOREVER, max_tokens=CONTEXT_TOKENS)
     calls = [_stream(generator, "a", whole_context) for _ in range(4)]
-    await anext(_delta(calls[0]))
+    await _begun(calls[0])
     await until(lambda: places.waiting_requests == 2)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await generator.stub.Generate(pb.GenerateRequest(prompt=_text("a")), timeout=2)
@@ -176,13 +177,13 @@ async def test_overload_is_refused_at_once_and_passes(generator: RunningGenerato
 
 async def test_a_dying_engine_is_unavailable_and_the_model_loads_again(generator: RunningGenerator) -> None:
     call = _stream(generator, "forever", FOREVER)
-    await anext(_delta(call))
+    await _begun(call)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         request = pb.GenerateRequest(prompt=_text("a"), sampling=SamplingParams(seed=Script.DIE))
         await generator.stub.Generate(request)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in call:
+        while isinstance(await call.read(), pb.StreamGenerateResponse):
             pass
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     state = (await generator.stub.GetModel(pb.GetModelRequest())).model.state
