@@ -106,17 +106,19 @@ def local_mesh(**environment: str) -> Iterator[LocalMesh]:
     data = Path(tempfile.mkdtemp(prefix="murphey-bench-"))
     port_base = _free_port_base()
     command = [*MURPHEY, "up", "--data", str(data), "--port-base", str(port_base), "--json"]
-    errors = (data / "up.stderr").open("w+")
-    started_s = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=dict(os.environ) | environment
-    )
     try:
-        ready = _wait_until_ready(process, data)
-        yield LocalMesh(data, process, ready["services"], ready["http"], time.perf_counter() - started_s)
+        with (data / "up.stderr").open("w") as errors:
+            started_s = time.perf_counter()
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, env=dict(os.environ) | environment
+            )
+        with process:
+            try:
+                ready = _wait_until_ready(process, data)
+                yield LocalMesh(data, process, ready["services"], ready["http"], time.perf_counter() - started_s)
+            finally:
+                _stop(process)
     finally:
-        _stop(process)
-        errors.close()
         shutil.rmtree(data, ignore_errors=True)
 
 
