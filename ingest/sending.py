@@ -17,7 +17,7 @@ from mesh.errors import InvalidInput, MurpheyError, Overloaded, Unavailable, tra
 from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 
-UPLOADS_AT_ONCE = 8
+UPLOADS_AT_ONCE = 16
 PIECE_BYTES = 512 * 1024
 POLL_S = 0.3
 CLOCK_MARGIN_US = 1_500_000
@@ -134,6 +134,8 @@ class Sender:
             return
         loop = asyncio.get_running_loop()
         look_at_all = loop.time() - self._changed_s > LOOK_AT_ALL_S
+        if look_at_all:
+            self._changed_s = loop.time()
         request = pb.ListJobsRequest(page_size=1000, batch=self.batch)
         request.updated_since.FromMicroseconds(0 if look_at_all else max(0, self._seen_us - CLOCK_MARGIN_US))
         while True:
