@@ -96,7 +96,7 @@ def _start(
 
 @app.command("setup-peers")
 def _setup_peers(
-    vllm: Annotated[bool, typer.Option("--vllm", help="vLLM too; about 3 GB, x86-64 Linux.")] = False,
+    vllm: Annotated[bool, typer.Option("--vllm", help="vLLM too; about 6 GB, x86-64 Linux.")] = False,
 ) -> None:
     """Install the peers into .venv-bench."""
     for environment in (peer.PEERS, *([peer.VLLM] if vllm else [])):
