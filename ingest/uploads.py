@@ -40,7 +40,7 @@ class Uploads:
             await self._storage.put(key, spool.content())
         finally:
             self._running -= 1
-            spool.discard()
+            await spool.discard()
         return StoredUpload(upload, spool.sha256.hexdigest(), spool.size_bytes, key)
 
     def check_size(self, size_bytes: int) -> None:
@@ -69,6 +69,7 @@ class _Spool:
         self._path = path
         self._kept = bytearray()
         self._on_disk = False
+        self._writing: asyncio.Future[None] | None = None
 
     async def add(self, piece: bytes) -> None:
         self.size_bytes += len(piece)
@@ -83,15 +84,18 @@ class _Spool:
         if len(kept) < IN_MEMORY_BYTES:
             self._write(kept)
         else:
-            await asyncio.to_thread(self._write, kept)
+            self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, kept))
+            await asyncio.shield(self._writing)
 
     def content(self) -> bytes | Path:
         """All of it."""
         return self._path if self._on_disk else bytes(self._kept)
 
-    def discard(self) -> None:
-        """Removes the file if there is one."""
+    async def discard(self) -> None:
+        """Removes the file if there is one. A write goes on in its thread when its upload is cancelled: it is waited for."""
         if self._on_disk:
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
             self._path.unlink(missing_ok=True)
 
     def _write(self, kept: bytearray) -> None:
