@@ -16,9 +16,12 @@ def run_json(
 ) -> dict[str, Any]:
     """Runs `command --key=value …` and returns what the last line of its output says."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    done = subprocess.run(
-        [*command, *flags], env=dict(environment), capture_output=True, text=True, timeout=timeout_s, check=False
-    )
+    try:
+        done = subprocess.run(
+            [*command, *flags], env=dict(environment), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ChildFailed(f"{' '.join(command[-2:])} did not end within {timeout_s:g} s.") from error
     if done.returncode != 0:
         raise ChildFailed(f"{' '.join(command[-2:])} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     try:

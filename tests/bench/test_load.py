@@ -47,6 +47,11 @@ def test_a_child_that_fails_says_why(code: str) -> None:
     assert code == "pass" or "it broke" in str(failure.value)
 
 
+def test_a_child_that_does_not_end_is_stopped() -> None:
+    with pytest.raises(ChildFailed, match="did not end"):
+        run_json([sys.executable, "-c", "import time; time.sleep(60)"], {}, {}, timeout_s=0.3)
+
+
 def test_every_peer_is_pinned() -> None:
     for environment in (peer.PEERS, peer.VLLM):
         lines = environment.requirements.read_text().splitlines()
