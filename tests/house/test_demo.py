@@ -102,7 +102,7 @@ def test_a_demo_that_is_interrupted_leaves_nothing_running() -> None:
     family = psutil.Process(process.pid).children(recursive=True)
     assert family
     process.send_signal(signal.SIGINT)
-    process.stdout.read()
-    assert process.wait(60) == 130
+    process.communicate(timeout=60)
+    assert process.returncode == 130
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []

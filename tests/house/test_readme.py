@@ -75,7 +75,9 @@ class Reader:
     def start(self, command: str) -> None:
         """Runs `murphey up` and returns when it says that it is ready."""
         shell = ["bash", "-euo", "pipefail", "-c", self._here(command).replace("murphey up", "exec murphey up")]
-        self.up = subprocess.Popen(shell, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True)
+        self.up = subprocess.Popen(
+            shell, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert self.up.stdout is not None
         for line in self.up.stdout:
             if f":{self.base}" in line:
@@ -93,9 +95,8 @@ class Reader:
     def stop(self) -> None:
         if self.up is not None:
             self.up.send_signal(signal.SIGINT)
-            assert self.up.stdout is not None
-            self.up.stdout.read()
-            assert self.up.wait(60) == 0
+            self.up.communicate(timeout=60)
+            assert self.up.returncode == 0
 
     def _here(self, text: str) -> str:
         ports = re.sub(r":74(\d\d)\b", lambda found: f":{self.base + int(found[1])}", text)
