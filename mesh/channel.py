@@ -22,14 +22,15 @@ SIZE_OPTIONS = [
 def open_channel(target: str, service: str, idempotent: list[str]) -> grpc.aio.Channel:
     """A channel to `host:port` or any gRPC target.
 
-    `service` is the full name such as `murphey.retriever.v1.RetrieverService`; `idempotent` are its unary methods that may
-    be sent again when the server was not reached or is restarting. Close it with `await channel.close()`.
+    `service` is the full name such as `murphey.retriever.v1.RetrieverService`; `idempotent` are its methods that may be
+    sent again when the server was not reached or is restarting, a stream until its first message. Close it with
+    `await channel.close()`.
     """
     options = [
         ("grpc.service_config", json.dumps(_service_config(service, idempotent))),
         ("grpc.enable_retries", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         *KEEPALIVE_OPTIONS,
         *SIZE_OPTIONS,
     ]
@@ -39,7 +40,7 @@ def open_channel(target: str, service: str, idempotent: list[str]) -> grpc.aio.C
 def _service_config(service: str, idempotent: list[str]) -> dict[str, object]:
     retry_policy = {
         "maxAttempts": 3,
-        "initialBackoff": "0.1s",
+        "initialBackoff": "0.3s",  # the two pauses together outlast a reconnect
         "maxBackoff": "1s",
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE"],

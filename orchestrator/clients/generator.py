@@ -15,7 +15,8 @@ from orchestrator.ports import Chat, Model
 from orchestrator.questions import Sampling
 
 SERVICE = "murphey.generator.v1.GeneratorService"
-IDEMPOTENT = ["CountTokens", "ListModels", "GetModel"]
+IDEMPOTENT = ["CountTokens", "ListModels", "GetModel", "StreamGenerate"]
+"""Generation changes nothing, so that a stream which has said nothing yet may be asked for again."""
 MODEL_FRESH_S = 10.0
 """How long a model's description is used again: a changed default model is seen after this time."""
 

@@ -143,21 +143,26 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     stop_mesh(running)
 
 
-@pytest.fixture
-def own_mesh(tmp_path: Path) -> Iterator[Mesh]:
-    """A mesh for one test that breaks it."""
-    running = start_mesh(tmp_path / "data")
+@pytest.fixture(scope="module")
+def fragile_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A mesh for a module's tests that kill its services."""
+    running = start_mesh(tmp_path_factory.mktemp("fragile"))
     yield running
     stop_mesh(running)
+
+
+def collection_named_like(test: str, mesh: Mesh) -> str:
+    """Creates a collection of a test's own."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in test.lower())[:50].strip("-")
+    created = mesh.murphey("collections", "create", name)
+    assert created.code == 0, created.err
+    return name
 
 
 @pytest.fixture
 def collection(mesh: Mesh, request: pytest.FixtureRequest) -> str:
     """A collection of the test's own."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower())[:50].strip("-")
-    created = mesh.murphey("collections", "create", name)
-    assert created.code == 0, created.err
-    return name
+    return collection_named_like(request.node.name, mesh)
 
 
 @pytest.fixture

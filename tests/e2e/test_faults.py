@@ -2,13 +2,12 @@
 
 import json
 import subprocess
-import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.conftest import MURPHEY, Mesh
+from tests.e2e.conftest import MURPHEY, Mesh, collection_named_like
 
 pytestmark = pytest.mark.e2e
 
@@ -31,58 +30,61 @@ def write_documents(folder: Path) -> dict[str, str]:
     return names
 
 
-def chunk_counts(mesh: Mesh) -> tuple[int, int, int]:
+@pytest.fixture
+def target(fragile_mesh: Mesh, request: pytest.FixtureRequest) -> str:
+    """A collection of the test's own."""
+    return collection_named_like(request.node.name, fragile_mesh)
+
+
+def chunk_counts(mesh: Mesh, collection: str) -> tuple[int, int, int]:
     """Chunks in the index, staged ones, and chunks that the live documents should have."""
-    shown = mesh.murphey("collections", "show", "default", "--json").json()
-    listed = mesh.murphey("documents", "list", "--json", "--limit", "1000").json()["documents"]
+    shown = mesh.murphey("collections", "show", collection, "--json").json()
+    listed = mesh.murphey("documents", "list", "--json", "--collection", collection).json()["documents"]
     assert all(document["state"] == "live" for document in listed), listed
     assert len(listed) == DOCUMENTS
     return shown["chunks"], shown["staged_chunks"], sum(document["chunks"] for document in listed)
 
 
 @pytest.mark.parametrize("victim", ["retriever", "ingest", "generator", "orchestrator", "gateway"])
-def test_kill_during_ingest(own_mesh: Mesh, tmp_path: Path, victim: str) -> None:
+def test_kill_during_ingest(fragile_mesh: Mesh, target: str, tmp_path: Path, victim: str) -> None:
     names = write_documents(tmp_path / "reports")
-    command = [str(MURPHEY), "ingest", str(tmp_path / "reports"), "--json", "--data", str(own_mesh.data)]
-    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    first_line = threading.Event()
-    lines: list[dict[str, object]] = []
-
-    def read() -> None:
+    arguments = ["ingest", str(tmp_path / "reports"), "--json", "--collection", target]
+    command = [str(MURPHEY), *arguments, "--data", str(fragile_mesh.data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as client:
         assert client.stdout is not None
-        for line in client.stdout:
-            lines.append(json.loads(line))
-            first_line.set()
+        assert json.loads(client.stdout.readline())["document"] in names
+        fragile_mesh.kill(victim)
+        client.communicate(timeout=120)
+    fragile_mesh.wait_for(lambda event: event.get("service") == victim and event["event"] == "healthy")
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert first_line.wait(60)
-    own_mesh.kill(victim)
-    reader.join(120)
-    client.wait(30)
-    own_mesh.wait_for(lambda event: event.get("service") == victim and event["event"] == "healthy")
-
-    again = own_mesh.murphey("ingest", str(tmp_path / "reports"), "--json")
+    again = fragile_mesh.murphey(*arguments)
     assert again.code == 0, again.err
     assert {line["document"] for line in again.json_lines()} == set(names)
-    indexed, staged, expected = chunk_counts(own_mesh)
+    indexed, staged, expected = chunk_counts(fragile_mesh, target)
     assert (indexed, staged) == (expected, 0)
     for name in ("000.txt", "031.txt", "059.txt"):
-        found = own_mesh.murphey("search", names[name], "--json", "--limit", "1").json()["passages"]
+        found = fragile_mesh.murphey("search", names[name], "--json", "--limit", "1", "--collection", target).json()[
+            "passages"
+        ]
         assert found[0]["document"] == name
 
 
 @pytest.mark.parametrize("victim", ["retriever", "generator", "orchestrator"])
-def test_kill_during_an_answer(own_mesh: Mesh, handbook: Path, victim: str) -> None:
-    assert own_mesh.murphey("ingest", str(handbook)).code == 0
-    sampling = {"maxTokens": 600, "minTokens": 600}
-    body = {"question": {"text": "How hot is the kiln fired, and how long must it cool?", "sampling": sampling}}
+def test_kill_during_an_answer(fragile_mesh: Mesh, target: str, handbook: Path, victim: str) -> None:
+    assert fragile_mesh.murphey("ingest", str(handbook), "--collection", target).code == 0
+    body = {
+        "question": {
+            "text": "How hot is the kiln fired, and how long must it cool?",
+            "collection": f"collections/{target}",
+            "sampling": {"maxTokens": 600, "minTokens": 600},
+        }
+    }
     lines: list[str] = []
     try:
-        with httpx.stream("POST", f"{own_mesh.http}/v1/answers:stream", json=body, timeout=120) as stream:
+        with httpx.stream("POST", f"{fragile_mesh.http}/v1/answers:stream", json=body, timeout=120) as stream:
             for line in stream.iter_lines():
                 if "delta" in line and not any("delta" in earlier for earlier in lines):
-                    own_mesh.kill(victim)
+                    fragile_mesh.kill(victim)
                 lines.append(line)
     except httpx.RemoteProtocolError:
         pass  # the connection broke: the client knows that the answer is not whole
@@ -93,7 +95,7 @@ def test_kill_during_an_answer(own_mesh: Mesh, handbook: Path, victim: str) -> N
         else:
             assert "error" in last, last
             assert last["error"]["code"] == 14
-    own_mesh.wait_for(lambda event: event.get("service") == victim and event["event"] == "healthy")
-    after = own_mesh.murphey("ask", "What does an open studio evening cost?", "--json")
+    fragile_mesh.wait_for(lambda event: event.get("service") == victim and event["event"] == "healthy")
+    after = fragile_mesh.murphey("ask", "What does an open studio evening cost?", "--json", "--collection", target)
     assert after.code == 0, after.err
     assert "18 euros" in after.json()["citations"][0]["quote"]
