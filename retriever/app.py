@@ -55,8 +55,10 @@ def open_embedder(settings: RetrieverSettings) -> Embedder:
     from retriever.embedders.conversion import converted
     from retriever.embedders.openvino import OpenVinoEmbedder
 
-    folder = converted(model, settings.models / "openvino")
-    return OpenVinoEmbedder(settings.embedder, folder, settings.embed_threads)
+    quantized = settings.precision == "int8"
+    folder = converted(model, settings.models / "openvino", quantized=quantized)
+    precision = "f32" if quantized else settings.precision  # what is not quantized stays in f32
+    return OpenVinoEmbedder(settings.embedder, folder, settings.embed_threads, precision)
 
 
 async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog]:

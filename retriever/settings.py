@@ -18,6 +18,9 @@ class RetrieverSettings(ServiceSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the embedder runs; auto prefers CUDA."
     )
+    precision: Literal["int8", "f32", "bf16"] = Field(
+        default="int8", description="How the embedder computes on CPU; int8 is the fastest, bf16 needs AMX to be fast."
+    )
     embed_threads: int = Field(default=0, ge=0, description="CPU threads of the embedder; 0 takes every core.")
     max_waiting_texts: int = Field(
         default=16_384, ge=1, description="Texts that may wait to be embedded before calls are refused."
