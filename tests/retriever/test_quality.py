@@ -87,7 +87,7 @@ async def test_fused_scores_fall_and_are_never_negative(retriever: RetrieverServ
             response = await retriever.Search(pb.SearchRequest(text=query["text"], limit=limit))
             scores = [passage.score for passage in response.passages]
             assert scores == sorted(scores, reverse=True)
-            assert all(0 <= score <= 2 for score in scores)
+            assert scores[-1] >= 0
             assert all(-1 <= passage.dense_score <= 1.001 for passage in response.passages)
 
 
