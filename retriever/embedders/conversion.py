@@ -69,14 +69,23 @@ def description(folder: Path) -> Description:
 
 
 def _key(model: Path | str, quantized: bool) -> str:
-    parts = [str(_FORMAT), *(f"{library}={version(library)}" for library in _LIBRARIES), str(model)]
+    parts = [
+        str(_FORMAT),
+        _digest(_CALIBRATION.read_bytes()),
+        *(f"{library}={version(library)}" for library in _LIBRARIES),
+        str(model),
+    ]
     if isinstance(model, Path):
         parts += [
             f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in sorted(model.rglob("*")) if p.is_file()
         ]
     name = model.name if isinstance(model, Path) else model.replace("/", "--")
     name += "-int8" if quantized else ""
-    return f"{name}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:12]}"
+    return f"{name}-{_digest(chr(10).join(parts).encode())}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def _convert_in_child(model: Path | str, target: Path, quantized: bool) -> None:
