@@ -143,7 +143,10 @@ class Sender:
                 with translated("ingest service"):
                     response = await self.stub.ListJobs(request, timeout=CALL_TIMEOUT_S)
             except (Unavailable, Overloaded):
-                return  # the next look will tell; uploads give up first if the service stays away
+                if loop.time() - self._reached_s > PATIENCE_S:
+                    raise
+                return  # the next look will tell
+            self._reached_s = loop.time()
             for job in response.jobs:
                 if job.name in self._open and job.update_time != self._open[job.name][1].update_time:
                     self._changed_s = loop.time()
