@@ -48,13 +48,7 @@ def _show(
     as_json: terminal.JsonOption = False,
 ) -> None:
     """Show a job."""
-
-    async def show() -> None:
-        async with ingest_stub(data, target) as stub:
-            found = await stub.GetJob(pb.GetJobRequest(name=_name(job)), timeout=TIMEOUT_S)
-            print_fields(job_json(found.job), as_json)
-
-    terminal.run(show())
+    terminal.run(_print_job("GetJob", pb.GetJobRequest(name=_name(job)), data, target, as_json))
 
 
 def _watch(
@@ -96,13 +90,7 @@ def _cancel(
     as_json: terminal.JsonOption = False,
 ) -> None:
     """Stop a job; an earlier version of its document stays as it is."""
-
-    async def cancel() -> None:
-        async with ingest_stub(data, target) as stub:
-            found = await stub.CancelJob(pb.CancelJobRequest(name=_name(job)), timeout=TIMEOUT_S)
-            print_fields(job_json(found.job), as_json)
-
-    terminal.run(cancel())
+    terminal.run(_print_job("CancelJob", pb.CancelJobRequest(name=_name(job)), data, target, as_json))
 
 
 def _retry(
@@ -112,13 +100,20 @@ def _retry(
     as_json: terminal.JsonOption = False,
 ) -> None:
     """Run a failed or cancelled job again."""
+    terminal.run(_print_job("RetryJob", pb.RetryJobRequest(name=_name(job)), data, target, as_json))
 
-    async def retry() -> None:
-        async with ingest_stub(data, target) as stub:
-            found = await stub.RetryJob(pb.RetryJobRequest(name=_name(job)), timeout=TIMEOUT_S)
-            print_fields(job_json(found.job), as_json)
 
-    terminal.run(retry())
+async def _print_job(
+    method: str,
+    request: pb.GetJobRequest | pb.CancelJobRequest | pb.RetryJobRequest,
+    data: Path,
+    target: str | None,
+    as_json: bool,
+) -> None:
+    """Calls a method that answers with a job, and prints that."""
+    async with ingest_stub(data, target) as stub:
+        answer = await getattr(stub, method)(request, timeout=TIMEOUT_S)
+    print_fields(job_json(answer.job), as_json)
 
 
 def job_json(job: pb.Job) -> dict[str, Any]:

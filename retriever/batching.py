@@ -20,7 +20,7 @@ from retriever.embedding import Embedder, Purpose, Vectors
 
 MAX_BATCH_QUERIES = 32
 SLICE_CHARACTERS = 4_000
-"""Documents in one run of the embedder: about 1,000 tokens, 40 ms on two cores, which is how long a query may wait."""
+"""Documents in one run of the embedder: about 1,000 tokens, 60 ms on two cores, which is how long a query may wait."""
 
 _waiting = gauge("embed_waiting_texts", "Texts that wait to be embedded.", ("purpose",))
 _embedded = counter("embedded_texts", "Texts that were embedded.", ("purpose",))
