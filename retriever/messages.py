@@ -11,11 +11,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids
-from murphey.retriever.v1 import filter_pb2, retriever_pb2
+from murphey.retriever.v1 import retriever_pb2
+from retriever.bounds import check_count
 from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, DocumentVersion, MetadataValue
 from retriever.collections import NewCollection
-from retriever.filters import MAX_DEPTH, Condition, Equals, Exists, Filter, NumberRange, TimeRange
+from retriever.filter_messages import to_filter
 from retriever.search import DEFAULT_LIMIT, Passage, Question
 from retriever.stores.base import Counts, Mode, OfDocuments, OfIds, Selection
 
@@ -97,17 +98,6 @@ def to_selection(request: retriever_pb2.DeleteChunksRequest, collection: str) ->
             raise InvalidInput("Say what to delete: documents, chunks or version.", field="selection")
 
 
-def to_filter(message: filter_pb2.Filter, depth: int = 1) -> Filter:
-    """The conditions; whether the fields exist is checked where the collection is known."""
-    if depth > MAX_DEPTH:
-        raise InvalidInput(f"The filter is nested more than {MAX_DEPTH} deep.", field="filter")
-    return Filter(
-        must=tuple(_condition(part, depth) for part in message.must),
-        should=tuple(_condition(part, depth) for part in message.should),
-        must_not=tuple(_condition(part, depth) for part in message.must_not),
-    )
-
-
 def to_new_collection(message: retriever_pb2.Collection) -> NewCollection:
     """What a collection's maker says of it."""
     if not message.name:
@@ -150,12 +140,6 @@ def passage_message(passage: Passage) -> retriever_pb2.Passage:
         before=[_chunk_message(chunk) for chunk in passage.before],
         after=[_chunk_message(chunk) for chunk in passage.after],
     )
-
-
-def check_count(field: str, count: int, most: int) -> None:
-    """InvalidInput unless there are 1 to `most`."""
-    if not 1 <= count <= most:
-        raise InvalidInput(f"{field} has {count} items; it must have 1 to {most:,}.", field=field)
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -242,70 +226,6 @@ def _metadata_value(value: Value, field: str) -> MetadataValue:
             return tuple(item.string_value for item in value.list_value.values)
         case _:
             raise InvalidInput("Metadata holds strings, numbers, booleans and lists of strings only.", field=field)
-
-
-def _condition(message: filter_pb2.Condition, depth: int) -> Condition:
-    match message.WhichOneof("kind"):
-        case "filter":
-            return to_filter(message.filter, depth + 1)
-        case "field":
-            return _field_condition(message.field)
-        case _:
-            raise InvalidInput("A condition is empty: give it a field or a filter.", field="filter")
-
-
-def _field_condition(message: filter_pb2.FieldCondition) -> Condition:
-    match message.WhichOneof("test"):
-        case "match":
-            return Equals(message.field, (_match_value(message.match, message.field),))
-        case "any_of":
-            values = tuple(_match_value(value, message.field) for value in message.any_of.values)
-            check_count("filter.any_of", len(values), 1_000)
-            return Equals(message.field, values)
-        case "range":
-            bounds = {
-                name: getattr(message.range, name)
-                for name in ("gt", "gte", "lt", "lte")
-                if message.range.HasField(name)
-            }
-            return NumberRange(message.field, **bounds)
-        case "time_range":
-            return _time_range(message)
-        case "exists":
-            return Exists(message.field, message.exists)
-        case _:
-            raise InvalidInput(f"The condition on {message.field[:100]!r} has no test.", field="filter")
-
-
-def _time_range(message: filter_pb2.FieldCondition) -> TimeRange:
-    bounds = message.time_range
-    start = getattr(bounds, "from")  # a keyword in Python
-    has_start, has_before = bounds.HasField("from"), bounds.HasField("before")
-    if not has_start and not has_before:
-        raise InvalidInput(f"The time range of {message.field[:100]!r} needs a bound.", field="filter")
-    try:
-        return TimeRange(
-            message.field,
-            start=start.ToJsonString() if has_start else None,
-            before=bounds.before.ToJsonString() if has_before else None,
-        )
-    except ValueError as error:
-        raise InvalidInput(f"The time range of {message.field[:100]!r} is out of range.", field="filter") from error
-
-
-def _match_value(value: Value, field: str) -> str | float | bool:
-    match value.WhichOneof("kind"):
-        case "string_value":
-            return value.string_value
-        case "number_value" if value.number_value.is_integer():
-            return value.number_value
-        case "bool_value":
-            return value.bool_value
-        case _:
-            raise InvalidInput(
-                f"{field[:100]!r} can equal a string, a whole number or a boolean; use a range for other numbers.",
-                field="filter",
-            )
 
 
 def _query_text(text: str) -> str:

@@ -11,6 +11,7 @@ from mesh.names import collection_id
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceServicer
 from retriever import messages
+from retriever.bounds import check_count
 from retriever.catalog import CollectionRecord
 from retriever.collections import Collections
 from retriever.embedding import Embedder, Purpose
@@ -44,7 +45,7 @@ class RetrieverServicer(RetrieverServiceServicer):
 
     async def UpsertChunks(self, request: pb.UpsertChunksRequest, context: Context) -> pb.UpsertChunksResponse:
         collection = collection_id(request.collection)
-        messages.check_count("chunks", len(request.chunks), MAX_CHUNKS)
+        check_count("chunks", len(request.chunks), MAX_CHUNKS)
         chunks, vectors = messages.to_chunks(request.chunks, collection, self._embedder.dimensions)
         done = await self._indexer.upsert(collection, chunks, vectors, staged=request.staged)
         return pb.UpsertChunksResponse(stored=done.stored, embedded=done.embedded, index_version=done.index_version)
@@ -53,7 +54,7 @@ class RetrieverServicer(RetrieverServiceServicer):
         self, request: pb.PublishDocumentsRequest, context: Context
     ) -> pb.PublishDocumentsResponse:
         collection = collection_id(request.collection)
-        messages.check_count("documents", len(request.documents), MAX_DOCUMENTS)
+        check_count("documents", len(request.documents), MAX_DOCUMENTS)
         versions = [
             messages.to_version(message, collection, f"documents[{row}]")
             for row, message in enumerate(request.documents)
@@ -68,7 +69,7 @@ class RetrieverServicer(RetrieverServiceServicer):
         return pb.DeleteChunksResponse(deleted=await self._indexer.delete(collection, selection))
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        messages.check_count("texts", len(request.texts), MAX_TEXTS)
+        check_count("texts", len(request.texts), MAX_TEXTS)
         messages.check_texts(request.texts)
         if request.purpose not in _PURPOSES:
             raise InvalidInput(f"There is no purpose {request.purpose}.", field="purpose")
