@@ -162,8 +162,7 @@ async def test_a_deadline_frees_the_slot(generator: RunningGenerator) -> None:
 async def test_overload_is_refused_at_once_and_passes(generator: RunningGenerator) -> None:
     places = generator.model.admission
     whole_context = SamplingParams(seed=Script.FOREVER, max_tokens=CONTEXT_TOKENS)
-    calls = [_stream(generator, "a", whole_context) for _ in range(4)]
-    await _begun(calls[0])
+    calls = [_stream(generator, "a", whole_context) for _ in range(4)]  # they may arrive in any order
     await until(lambda: places.waiting_requests == 2)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await generator.stub.Generate(pb.GenerateRequest(prompt=_text("a")), timeout=2)
