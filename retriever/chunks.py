@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-MetadataValue = str | float | bool | tuple[str, ...]
+MetadataValue = str | float | bool | tuple[str, ...] | tuple[float, ...]
 """What a metadata key may hold; times are RFC 3339 text."""
 
 
@@ -30,6 +30,14 @@ class DocumentVersion:
 
     document: str
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """All that is known of a version of a document."""
+
+    version: DocumentVersion
+    metadata: Mapping[str, MetadataValue]
 
 
 def text_to_index(chunk: Chunk) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from mesh import logs
 from mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput, MurpheyError, NotFound
 from mesh.names import DEFAULT_COLLECTION
 from retriever.catalog import Catalog, CollectionRecord
-from retriever.chunks import Chunk
+from retriever.chunks import MetadataValue
 from retriever.embedding import Embedder
 from retriever.filters import MAX_FIELDS, Fields
 from retriever.sparse import DEFAULT_LANGUAGE, words_of
@@ -112,15 +112,15 @@ class Collections:
         """Chunks of a collection."""
         return await self._store.count(record.index)
 
-    async def learn_fields(self, collection: str, chunks: Iterable[Chunk]) -> None:
+    async def learn_fields(self, collection: str, metadata: Sequence[Mapping[str, MetadataValue]]) -> None:
         """Indexes metadata keys that were not seen before, so that they can be filtered."""
         seen = self._records[collection].fields
-        fields = _with_all(seen, chunks)
+        fields = _with_all(seen, metadata)
         if fields is seen:
             return
         async with self._lock:
             record = (await self._catalog.load())[collection]
-            fields = _with_all(record.fields, chunks)
+            fields = _with_all(record.fields, metadata)
             if len(fields.kinds) > MAX_FIELDS:
                 raise InvalidInput(
                     f"The collection {collection!r} would have {len(fields.kinds)} metadata keys; {MAX_FIELDS} is the most.",
@@ -183,9 +183,9 @@ def _check_same(there: CollectionRecord, wanted: CollectionRecord) -> None:
         )
 
 
-def _with_all(fields: Fields, chunks: Iterable[Chunk]) -> Fields:
+def _with_all(fields: Fields, metadata: Iterable[Mapping[str, MetadataValue]]) -> Fields:
     last = None
-    for chunk in chunks:
-        if chunk.metadata is not last:  # the chunks of a document often share theirs
-            fields, last = fields.adding(chunk.metadata), chunk.metadata
+    for each in metadata:
+        if each is not last:  # the chunks of a document often share theirs
+            fields, last = fields.adding(each), each
     return fields

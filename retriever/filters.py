@@ -110,9 +110,10 @@ def kinds_of(value: MetadataValue) -> frozenset[Kind]:
     """How a value can be asked for; a text that is a time can be asked for as both."""
     if isinstance(value, bool):
         return frozenset({Kind.FLAG})
-    if isinstance(value, int | float):
+    items = value if isinstance(value, tuple) else (value,)
+    if items and all(isinstance(item, int | float) for item in items):
         return frozenset({Kind.NUMBER})
-    if isinstance(value, str) and is_time(value):
+    if items and all(isinstance(item, str) and is_time(item) for item in items):
         return frozenset({Kind.TEXT, Kind.TIME})
     return frozenset({Kind.TEXT})
 

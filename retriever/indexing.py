@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retriever.batching import EmbeddingQueue
-from retriever.chunks import Chunk, DocumentVersion, text_to_index
+from retriever.chunks import Chunk, Description, DocumentVersion, text_to_index
 from retriever.collections import Collections
 from retriever.embedding import Purpose, Vectors
 from retriever.sparse import SparseVector, words_of
@@ -40,7 +40,7 @@ class Indexer:
         for row, vector in zip(missing, embedded, strict=True):
             dense[row] = vector  # pyright: ignore[reportArgumentType] - a row of numbers
         sparse = await asyncio.to_thread(_weigh, chunks, record.language)
-        await self._collections.learn_fields(collection, chunks)
+        await self._collections.learn_fields(collection, [chunk.metadata for chunk in chunks])
         items = [IndexedChunk(*parts) for parts in zip(chunks, dense, sparse, strict=True)]
         await self._store.upsert(record.index, items, staged=staged)
         return Stored(len(chunks), len(missing), record.index_version)
@@ -49,6 +49,12 @@ class Indexer:
         """Makes these versions the ones that searches find; returns how many chunks of others were removed."""
         record = await self._collections.get(collection)
         return await self._store.publish(record.index, versions)
+
+    async def describe(self, collection: str, descriptions: Sequence[Description]) -> int:
+        """Gives live versions other metadata; returns how many chunks have it now."""
+        record = await self._collections.get(collection)
+        await self._collections.learn_fields(collection, [description.metadata for description in descriptions])
+        return await self._store.describe(record.index, descriptions)
 
     async def delete(self, collection: str, selection: Selection) -> int:
         """Returns how many chunks there were."""

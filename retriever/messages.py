@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.errors import InvalidInput
@@ -14,7 +14,7 @@ from mesh.names import collection_id, document_ids
 from murphey.retriever.v1 import retriever_pb2
 from retriever.bounds import check_count
 from retriever.catalog import CollectionRecord
-from retriever.chunks import Chunk, DocumentVersion, MetadataValue
+from retriever.chunks import Chunk, Description, DocumentVersion, MetadataValue
 from retriever.collections import NewCollection
 from retriever.filter_messages import to_filter
 from retriever.search import DEFAULT_LIMIT, Passage, Question
@@ -23,6 +23,7 @@ from retriever.stores.base import Counts, Mode, OfDocuments, OfIds, Selection
 MAX_QUERY_CHARACTERS, MAX_CHUNK_CHARACTERS = 32_768, 65_536
 MAX_LIMIT, MAX_NEIGHBORS = 1_000, 10
 MAX_KEY_CHARACTERS = 128
+METADATA_VALUES = "Metadata holds strings, numbers, booleans, and lists of strings or of numbers."
 _MODES = {
     retriever_pb2.SEARCH_MODE_DENSE: Mode.DENSE,
     retriever_pb2.SEARCH_MODE_SPARSE: Mode.SPARSE,
@@ -78,6 +79,20 @@ def to_version(message: retriever_pb2.DocumentVersion, collection: str, field: s
     if not message.version:
         raise InvalidInput("The version is missing.", field=f"{field}.version")
     return DocumentVersion(message.document, message.version)
+
+
+def to_descriptions(messages: Iterable[retriever_pb2.DocumentMetadata], collection: str) -> list[Description]:
+    """Versions with their metadata. InvalidInput when a document is named twice."""
+    found: list[Description] = []
+    for row, message in enumerate(messages):
+        field = f"documents[{row}]"
+        version = to_version(
+            retriever_pb2.DocumentVersion(document=message.document, version=message.version), collection, field
+        )
+        found.append(Description(version, _metadata(message.metadata, f"{field}.metadata")))
+    if len({description.version.document for description in found}) < len(found):
+        raise InvalidInput("A document is named twice.", field="documents")
+    return found
 
 
 def to_selection(request: retriever_pb2.DeleteChunksRequest, collection: str) -> Selection:
@@ -222,10 +237,19 @@ def _metadata_value(value: Value, field: str) -> MetadataValue:
             return _finite(field, value.number_value)
         case "bool_value":
             return value.bool_value
-        case "list_value" if all(item.WhichOneof("kind") == "string_value" for item in value.list_value.values):
-            return tuple(item.string_value for item in value.list_value.values)
+        case "list_value":
+            return _metadata_list(value.list_value, field)
         case _:
-            raise InvalidInput("Metadata holds strings, numbers, booleans and lists of strings only.", field=field)
+            raise InvalidInput(METADATA_VALUES, field=field)
+
+
+def _metadata_list(values: ListValue, field: str) -> MetadataValue:
+    kinds = {item.WhichOneof("kind") for item in values.values}
+    if kinds <= {"string_value"}:
+        return tuple(item.string_value for item in values.values)
+    if kinds == {"number_value"}:
+        return tuple(_finite(field, item.number_value) for item in values.values)
+    raise InvalidInput(METADATA_VALUES, field=field)
 
 
 def _query_text(text: str) -> str:

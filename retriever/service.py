@@ -63,6 +63,14 @@ class RetrieverServicer(RetrieverServiceServicer):
             raise InvalidInput("A document is named twice: only one of its versions can be live.", field="documents")
         return pb.PublishDocumentsResponse(removed=await self._indexer.publish(collection, versions))
 
+    async def SetDocumentMetadata(
+        self, request: pb.SetDocumentMetadataRequest, context: Context
+    ) -> pb.SetDocumentMetadataResponse:
+        collection = collection_id(request.collection)
+        check_count("documents", len(request.documents), MAX_DOCUMENTS)
+        descriptions = messages.to_descriptions(request.documents, collection)
+        return pb.SetDocumentMetadataResponse(updated_chunks=await self._indexer.describe(collection, descriptions))
+
     async def DeleteChunks(self, request: pb.DeleteChunksRequest, context: Context) -> pb.DeleteChunksResponse:
         collection = collection_id(request.collection)
         selection = messages.to_selection(request, collection)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from retriever.chunks import Chunk, DocumentVersion
+from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import NO_FILTER, Filter, Kind
 from retriever.sparse import SparseVector
 
@@ -105,6 +105,10 @@ class Store(Protocol):
 
         A search sees a document either before or after, never both versions and never neither.
         """
+        ...
+
+    async def describe(self, index: str, descriptions: Sequence[Description]) -> int:
+        """Gives the published chunks of versions other metadata; returns how many have it now. Idempotent."""
         ...
 
     async def delete(self, index: str, selection: Selection) -> int:

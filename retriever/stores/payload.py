@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retriever.chunks import Chunk, MetadataValue
-from retriever.filters import METADATA, Kind, is_time
+from retriever.filters import METADATA, Kind, kinds_of
 
 DENSE, SPARSE = "dense", "sparse"
 FIXED_INDEXES = {"document": "keyword", "display_name": "keyword", "page": "float", "index": "integer"}
@@ -38,7 +38,7 @@ def to_payload(chunk: Chunk) -> dict[str, Any]:
         "page": chunk.page,
         "headings": list(chunk.headings),
         "display_name": chunk.display_name,
-        **_columns(chunk.metadata),
+        **{name: values for name, values in metadata_columns(chunk.metadata).items() if values},
     }
 
 
@@ -59,23 +59,27 @@ def to_chunk(point_id: str, payload: Mapping[str, Any]) -> Chunk:
     )
 
 
-def _columns(metadata: Mapping[str, MetadataValue]) -> dict[str, dict[str, Any]]:
+def metadata_columns(metadata: Mapping[str, MetadataValue]) -> dict[str, dict[str, Any]]:
+    """Metadata as columns, one for each kind, empty ones too."""
     columns: dict[str, dict[str, Any]] = {kind.value: {} for kind in Kind}
     for key, value in metadata.items():
-        if isinstance(value, bool):
-            columns[Kind.FLAG.value][key] = "true" if value else "false"
-        elif isinstance(value, int | float):
-            columns[Kind.NUMBER.value][key] = float(value)
-        else:
-            columns[Kind.TEXT.value][key] = value if isinstance(value, str) else list(value)
-            if isinstance(value, str) and is_time(value):
-                columns[Kind.TIME.value][key] = value
-    return {name: values for name, values in columns.items() if values}
+        for kind in kinds_of(value):
+            columns[kind.value][key] = _stored(value)
+    return columns
+
+
+def _stored(value: MetadataValue) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return float(value)
+    return value if isinstance(value, str) else list(value)
 
 
 def _metadata(payload: Mapping[str, Any]) -> dict[str, MetadataValue]:
-    texts = payload.get(Kind.TEXT.value, {})
-    metadata: dict[str, MetadataValue] = {k: v if isinstance(v, str) else tuple(v) for k, v in texts.items()}
-    metadata.update(payload.get(Kind.NUMBER.value, {}))
+    metadata: dict[str, MetadataValue] = {}
+    for kind in (Kind.TEXT, Kind.NUMBER):
+        values = payload.get(kind.value, {})
+        metadata.update({key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     metadata.update({key: value == "true" for key, value in payload.get(Kind.FLAG.value, {}).items()})
     return metadata

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from mesh.errors import NotFound
-from retriever.chunks import DocumentVersion
+from retriever.chunks import Description, DocumentVersion
 from retriever.filters import NO_FILTER, Equals, Exists, Filter, Kind, NumberRange, TimeRange
 from retriever.sparse import words_of
 from retriever.stores.base import Counts, Hit, Mode, OfDocuments, OfIds, Store, StoreQuery, Window
@@ -126,6 +126,22 @@ async def test_searches_see_one_version_while_it_is_published(store: Store) -> N
     assert await publishing == 300
     assert all(len(versions) == 1 for versions in seen)
     assert {hit.chunk.version for hit in await ask(store, "tea")} == {"2"}
+
+
+async def test_metadata_is_replaced_without_the_chunks(store: Store) -> None:
+    await store.upsert("test", [indexed(chunk("tea", metadata={"year": 2020.0, "draft": True}))], staged=False)
+    await put(store, "tea", document="b")
+    await store.add_fields("test", [("year", Kind.NUMBER), ("tag", Kind.TEXT)])
+    after = {"year": (2021.0, 2022.0), "tag": ("x", "y")}
+    changes = [Description(version("a"), after), Description(version("a", "2"), {"year": 1.0})]
+    assert await store.describe("test", changes) == 1
+    assert await store.describe("test", changes) == 1
+    for test in (Equals("metadata.year", (2022.0,)), Equals("metadata.tag", ("y",))):
+        assert [hit.chunk for hit in await ask(store, "tea", condition=Filter((test,)))] == [
+            chunk("tea", metadata=after)
+        ]
+    assert await ask(store, "tea", condition=Filter((Equals("metadata.year", (2020.0,)),))) == []
+    assert len(await ask(store, "tea", condition=Filter((Exists("metadata.draft", False),)))) == 2
 
 
 async def test_delete_documents(store: Store) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mesh import logs
 from mesh.errors import NotFound
-from retriever.chunks import DocumentVersion
+from retriever.chunks import Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.stores import conditions
 from retriever.stores.base import Counts, IndexedChunk, OfIds, Selection, StoreQuery, Window
@@ -87,6 +87,16 @@ class Index:
         """Goes on in steps, so that searches come between them; the last step gives the number of chunks removed."""
         self._staging.intend(versions)
         yield from self._finish_publishing()
+
+    def describe(self, descriptions: Sequence[Description]) -> int:
+        """Gives published versions other metadata."""
+        updated = 0
+        for description in descriptions:
+            count = self._shard.count(conditions.of_versions([description.version], EDGE))
+            if count:
+                self._apply(shards.describe_operation(description))
+            updated += count
+        return updated
 
     def delete(self, selection: Selection) -> int:
         """Removes what is selected, here and among the staged."""

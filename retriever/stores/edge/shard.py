@@ -11,14 +11,22 @@ from typing import Any
 import numpy as np
 import qdrant_edge as q
 
-from retriever.chunks import DocumentVersion
+from retriever.chunks import Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.stores import conditions
 from retriever.stores.base import IndexedChunk, Mode, Selection, StoreQuery, Window
 from retriever.stores.conditions import Dialect
 from retriever.stores.fusion import candidates
 from retriever.stores.hits import dense_score
-from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, SPARSE, column, to_payload
+from retriever.stores.payload import (
+    COLUMN_INDEXES,
+    DENSE,
+    FIXED_INDEXES,
+    SPARSE,
+    column,
+    metadata_columns,
+    to_payload,
+)
 
 Payload = dict[str, Any]
 FoundPoint = tuple[str, float, float | None, Payload]
@@ -125,6 +133,12 @@ def upsert_operation(chunks: Sequence[IndexedChunk]) -> q.UpdateOperation:
 def replace_operation(versions: Sequence[DocumentVersion]) -> q.UpdateOperation:
     """Remove all other versions of these documents."""
     return q.UpdateOperation.delete_points_by_filter(conditions.of_other_versions(list(versions), EDGE))
+
+
+def describe_operation(description: Description) -> q.UpdateOperation:
+    """Replace the metadata of a version; what else is stored beside its chunks stays."""
+    condition = conditions.of_versions([description.version], EDGE)
+    return q.UpdateOperation.set_payload_by_filter(condition, dict(metadata_columns(description.metadata)))
 
 
 def delete_operation(selection: Selection) -> q.UpdateOperation:

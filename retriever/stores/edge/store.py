@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from retriever.chunks import Chunk, DocumentVersion
+from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, StoreQuery, Window
 from retriever.stores.edge.process import EngineProcess
@@ -46,6 +46,9 @@ class EdgeStore:
 
     async def publish(self, index: str, versions: Sequence[DocumentVersion]) -> int:
         return await self._engine.call(index, "publish", list(versions))
+
+    async def describe(self, index: str, descriptions: Sequence[Description]) -> int:
+        return await self._engine.call(index, "describe", list(descriptions))
 
     async def delete(self, index: str, selection: Selection) -> int:
         return await self._engine.call(index, "delete", selection)

@@ -12,13 +12,22 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
 
-from retriever.chunks import Chunk, DocumentVersion
+from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.stores import conditions
 from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, Selection, StoreQuery, Window
 from retriever.stores.fusion import candidates
 from retriever.stores.hits import arrange, dense_score
-from retriever.stores.payload import COLUMN_INDEXES, DENSE, FIXED_INDEXES, SPARSE, column, to_chunk, to_payload
+from retriever.stores.payload import (
+    COLUMN_INDEXES,
+    DENSE,
+    FIXED_INDEXES,
+    SPARSE,
+    column,
+    metadata_columns,
+    to_chunk,
+    to_payload,
+)
 from retriever.stores.server.qdrant import PREFIX, SERVER, translated
 
 CHUNKS_AT_ONCE = 256
@@ -74,6 +83,15 @@ class ServerStore:
                 await self._client.delete(_live(index), models.FilterSelector(filter=old))
             await self._client.delete(_staged(index), models.FilterSelector(filter=new))
         return removed
+
+    async def describe(self, index: str, descriptions: Sequence[Description]) -> int:
+        updated = 0
+        with translated(f"index {index!r}"):
+            for description in descriptions:
+                condition = conditions.of_versions([description.version], SERVER)
+                updated += (await self._client.count(_live(index), condition)).count
+                await self._client.set_payload(_live(index), metadata_columns(description.metadata), condition)
+        return updated
 
     async def delete(self, index: str, selection: Selection) -> int:
         condition, deleted = conditions.selected(selection, SERVER), 0
