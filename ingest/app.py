@@ -4,18 +4,22 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from ingest.catalog import Catalog
+from ingest.comparison import Comparer
 from ingest.database import Database
+from ingest.fair_queue import BatchLimits, FairQueue
 from ingest.index.retriever import RetrieverIndex
 from ingest.jobs import JobChanges
 from ingest.library import Library
 from ingest.parsers.pool import WorkerLimits, WorkerPool
 from ingest.pipeline import Pipeline, PipelineLimits
 from ingest.registration import Registration
-from ingest.runs import BatchLimits, Runs
+from ingest.relabelling import Relabelling
+from ingest.runs import Runs
 from ingest.service import NAME, IngestServicer
 from ingest.settings import MEBIBYTE, IngestSettings
 from ingest.storage import Storage
 from ingest.uploads import Uploads
+from ingest.workers import WorkerFolder, Workers
 from ingest.workflows import open_workflows
 from mesh import server
 from mesh.database import database_url, open_database
@@ -31,8 +35,10 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
         url = database_url(settings.database_url, settings.data, "ingest")
         database = Database(await stack.enter_async_context(open_database(url, "ingest")))
         changes = JobChanges()
-        catalog, runs = Catalog(database, changes), Runs(database, changes)
-        storage = Storage.open(settings.objects_url, data)
+        folder = WorkerFolder(data)
+        stack.callback(folder.close)
+        catalog, runs = Catalog(database, changes), Runs(database, changes, folder.worker)
+        storage = Storage.open(settings.objects_url, data, folder.scratch)
         index = RetrieverIndex.open(settings.retriever, settings.chunk_tokens)
         stack.push_async_callback(index.close)
         parsers = WorkerPool(_worker_limits(settings))
@@ -42,20 +48,35 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
         await pipeline.purge()
         workflows = await stack.enter_async_context(
             open_workflows(
-                settings.workflows_url or f"sqlite:///{data / 'workflows.sqlite'}",
+                _workflows_url(settings),
+                FairQueue(database, changes, _batch_limits(settings)),
                 runs,
                 pipeline,
-                BatchLimits(settings.batch_documents, settings.batch_mib * MEBIBYTE),
+                Workers(database, folder, settings.worker_lease_s),
                 settings.batches_at_once,
             )
         )
         uploads = Uploads(storage, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
         registration = Registration(database, changes)
         library = Library(
-            catalog, registration, changes, storage, uploads, index, pipeline, workflows.wake, settings.max_waiting_jobs,
+            catalog, registration, changes, storage, uploads, index, pipeline, Relabelling(database, index),
+            workflows.wake, settings.max_waiting_jobs,
         )  # fmt: skip
-        servicer = IngestServicer(library)
+        servicer = IngestServicer(library, Comparer(database))
         yield [Hosted(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))]
+
+
+def _workflows_url(settings: IngestSettings) -> str:
+    """Beside the documents' tables where those are on Postgres, so that workers that share the one share the other."""
+    if settings.workflows_url:
+        return settings.workflows_url
+    if settings.database_url.startswith("postgresql"):
+        return f"postgresql{settings.database_url[settings.database_url.index(':') :]}"
+    return f"sqlite:///{settings.data / 'ingest' / 'workflows.sqlite'}"
+
+
+def _batch_limits(settings: IngestSettings) -> BatchLimits:
+    return BatchLimits(settings.batch_documents, settings.batch_mib * MEBIBYTE, settings.batches_of_collection)
 
 
 def _worker_limits(settings: IngestSettings) -> WorkerLimits:

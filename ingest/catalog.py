@@ -31,7 +31,14 @@ class Catalog:
             return await self._document(connection, collection, document)
 
     async def documents(
-        self, collection: str, *, after: str, limit: int, state: DocumentState | None, display_name: str
+        self,
+        collection: str,
+        *,
+        after: str,
+        limit: int,
+        state: DocumentState | None,
+        display_name: str,
+        prefix: str = "",
     ) -> list[Document]:
         """A collection's documents by display name, from the one after `after`."""
         query = DOCUMENTS.where(documents.c.collection == collection, documents.c.display_name > after)
@@ -39,6 +46,8 @@ class Catalog:
             query = query.where(STATE_OF_DOCUMENT.in_((int(state),)))
         if display_name:
             query = query.where(documents.c.display_name == display_name)
+        if prefix:
+            query = query.where(sa.func.substr(documents.c.display_name, 1, len(prefix)) == prefix)
         async with self._database.read() as connection:
             rows = await connection.execute(query.order_by(documents.c.display_name).limit(limit))
             return [to_document(row) for row in rows]
@@ -72,7 +81,7 @@ class Catalog:
 
     async def cancel(self, job: str) -> Job:
         """Stops a job unless it has ended or its chunks are being published."""
-        async with self._database.write() as connection:
+        async with self._database.write(await self._collection_of(job)) as connection:
             row = await _job_row(connection, job)
             await stop_jobs(connection, row.collection, row.document, only=job)
             cancelled = to_job(await _job_row(connection, job))
@@ -81,7 +90,7 @@ class Catalog:
 
     async def retry(self, job: str) -> Job:
         """Queues a failed or cancelled job again as a new version. FailedPrecondition for others."""
-        async with self._database.write() as connection:
+        async with self._database.write(await self._collection_of(job)) as connection:
             row = await _job_row(connection, job)
             document = await self._document(connection, row.collection, row.document)
             if JobState(row.state) not in (JobState.FAILED, JobState.CANCELLED):
@@ -108,7 +117,7 @@ class Catalog:
 
     async def stop(self, collection: str, document: str) -> list[str]:
         """Cancels a document's jobs; answers with those that are being published and must be waited for."""
-        async with self._database.write() as connection:
+        async with self._database.write(collection) as connection:
             await self._document(connection, collection, document)
             stopped = await stop_jobs(connection, collection, document)
             query = sa.select(jobs.c.id).where(_of(collection, document), jobs.c.publishing)
@@ -118,12 +127,16 @@ class Catalog:
 
     async def remove(self, collection: str, document: str) -> None:
         """Forgets a document and its versions, and discards their files."""
-        async with self._database.write() as connection:
+        async with self._database.write(collection) as connection:
             stopped = await stop_jobs(connection, collection, document)
             await drop_versions(self._database, connection, collection, document, keep=())
             mine = sa.and_(documents.c.collection == collection, documents.c.id == document)
             await connection.execute(documents.delete().where(mine))
         self._changes.announce(stopped)
+
+    async def _collection_of(self, job: str) -> str:
+        async with self._database.read() as connection:
+            return (await _job_row(connection, job)).collection
 
     async def _document(self, connection: AsyncConnection, collection: str, document: str) -> Document:
         query = DOCUMENTS.where(documents.c.collection == collection, documents.c.id == document)

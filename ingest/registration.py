@@ -81,7 +81,7 @@ class Registration:
 
     async def _register_all(self, group: Sequence[StoredUpload]) -> list[Registered | None]:
         """One for each, or None for the later ones of the same document, which must wait for the next transaction."""
-        async with self._database.write() as connection:
+        async with self._database.write(*{stored.upload.collection for stored in group}) as connection:
             known = await _known(connection, [stored.upload for stored in group])
             seen: set[tuple[str, str]] = set()
             results: list[Registered | None] = []

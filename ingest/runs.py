@@ -10,27 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ingest.catalog import object_keys
 from ingest.database import Database, discard
 from ingest.documents import Failure, Metadata, Version
-from ingest.jobs import Job, JobChanges, JobOutcome, JobStage, JobState, new_id, now_us
+from ingest.jobs import Job, JobChanges, JobOutcome, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, to_job, to_version
 from ingest.tables import discarded, documents, jobs, runs, versions
 
-CANDIDATES = 2_000
 
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """How much one run carries: several small documents, or one that is larger than `max_bytes`."""
-
-    max_documents: int
-    max_bytes: int
+class RunLost(Exception):
+    """Another worker carries the run now. This one must let go of it."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A job that goes on, with its version."""
+    """A job that goes on, with its version and its run."""
 
     job: Job
     version: Version
+    run: str
 
 
 @dataclass(frozen=True)
@@ -48,33 +43,27 @@ class ParsedText:
 class Runs:
     """The queries of the workflows."""
 
-    def __init__(self, database: Database, changes: JobChanges) -> None:
+    def __init__(self, database: Database, changes: JobChanges, worker: str) -> None:
         self._database = database
         self._changes = changes
+        self._worker = worker
 
-    async def start(self, limits: BatchLimits) -> str | None:
-        """Takes the oldest waiting jobs of one collection into a new run; None when none wait."""
-        run = new_id()
-        async with self._database.write() as connection:
-            chosen = await _next_batch(connection, limits)
-            if not chosen:
-                return None
-            now = now_us()
-            await connection.execute(runs.insert(), {
-                "id": run, "collection": chosen[0].collection, "indexed_rows": 0, "created_us": now,
-            })  # fmt: skip
-            ids = [row.id for row in chosen]
-            waiting = sa.and_(jobs.c.id.in_(ids), jobs.c.state == JobState.QUEUED)
-            await connection.execute(
-                jobs.update().where(waiting).values(run=run, state=JobState.RUNNING, updated_us=now)
-            )
-        self._changes.announce(ids)
-        return run
-
-    async def unfinished(self) -> list[str]:
-        """Runs that have not ended, the oldest first."""
+    async def waiting(self) -> list[str]:
+        """Runs that no worker carries, the oldest first."""
+        query = sa.select(runs.c.id).where(runs.c.worker == "").order_by(runs.c.id)
         async with self._database.read() as connection:
-            return list((await connection.execute(sa.select(runs.c.id).order_by(runs.c.id))).scalars())
+            return list((await connection.execute(query)).scalars())
+
+    async def claim(self, run: str) -> bool:
+        """This worker carries the run from now on. False when there is nothing left to do for it."""
+        async with self._database.write() as connection:
+            mine = runs.update().where(runs.c.id == run).values(worker=self._worker)
+            return (await connection.execute(mine)).rowcount == 1
+
+    async def disown(self, worker: str) -> None:
+        """Takes its runs from a worker that is dead; should it live after all, it can record nothing any more."""
+        async with self._database.write() as connection:
+            await connection.execute(runs.update().where(runs.c.worker == worker).values(worker=""))
 
     async def collection(self, run: str) -> str:
         """The collection that a run works for."""
@@ -88,11 +77,12 @@ class Runs:
         async with self._database.read() as connection:
             by_job = {row.job: to_version(row) for row in await connection.execute(of_jobs)}
             rows = await connection.execute(sa.select(jobs).where(going).order_by(jobs.c.id))
-            return [Work(to_job(row), by_job[row.id]) for row in rows if row.id in by_job]
+            return [Work(to_job(row), by_job[row.id], run) for row in rows if row.id in by_job]
 
     async def record_parsed(self, parsed: Mapping[str, tuple[Work, ParsedText]]) -> None:
         """The texts of these jobs are kept. Texts of jobs that were stopped meanwhile are discarded."""
         async with self._database.write() as connection:
+            await self._hold(connection, {work.run for work, _ in parsed.values()})
             alive = await self._advance(connection, list(parsed), JobStage.PARSED)
             kept = [_of_version(work) | vars(text) for job, (work, text) in parsed.items() if job in alive]
             if kept:
@@ -107,6 +97,7 @@ class Runs:
         if not counts:
             return
         async with self._database.write() as connection:
+            await self._hold(connection, {work.run for work, _ in counts.values()})
             await self._advance(connection, list(counts), JobStage.CHUNKED)
             values = [_of_version(work) | {"count": count} for work, count in counts.values()]
             of_job = jobs.update().where(jobs.c.id == sa.bindparam("b_job"))
@@ -128,6 +119,7 @@ class Runs:
     async def record_indexed(self, run: str, rows: int, by_job: Mapping[str, int], done: Sequence[str]) -> None:
         """The run's first `rows` chunks are in the retriever: so many of each job, and all of those that are `done`."""
         async with self._database.write() as connection:
+            await self._hold(connection, {run})
             await connection.execute(runs.update().where(runs.c.id == run).values(indexed_rows=rows))
             mine = jobs.update().where(jobs.c.id == sa.bindparam("b_job"), jobs.c.run == run)
             values = [{"b_job": job, "count": count} for job, count in by_job.items()]
@@ -139,7 +131,8 @@ class Runs:
     async def claim_publishing(self, run: str) -> tuple[list[Work], bool]:
         """Marks the run's indexed jobs so that nothing stops them any more, unless an older job of the same document is
         just being published. Answers with the marked ones, and whether others must wait."""
-        async with self._database.write() as connection:
+        async with self._database.write(await self.collection(run)) as connection:
+            await self._hold(connection, {run})
             other = jobs.alias()
             taken = sa.exists().where(
                 other.c.collection == jobs.c.collection, other.c.document == jobs.c.document,
@@ -159,7 +152,8 @@ class Runs:
 
     async def record_live(self, works: Sequence[Work]) -> None:
         """Searches find these versions now; the earlier ones are forgotten and their files discarded."""
-        async with self._database.write() as connection:
+        async with self._database.write(works[0].job.collection) as connection:
+            await self._hold(connection, {work.run for work in works})
             ids = [work.job.document_id for work in works]
             mine = sa.and_(documents.c.collection == works[0].job.collection, documents.c.id.in_(ids))
             rows = await connection.execute(sa.select(documents.c.id, documents.c.live_version).where(mine))
@@ -182,7 +176,8 @@ class Runs:
     async def fail(self, ids: Sequence[str], failure: Failure) -> None:
         """Gives up jobs that go on."""
         async with self._database.write() as connection:
-            going = sa.and_(jobs.c.id.in_(ids), jobs.c.state.in_(ACTIVE))
+            mine = jobs.c.run.in_(sa.select(runs.c.id).where(runs.c.worker == self._worker))
+            going = sa.and_(jobs.c.id.in_(ids), jobs.c.state.in_(ACTIVE), mine)
             values = {"state": JobState.FAILED, "failure": asdict(failure), "publishing": False, "updated_us": now_us()}
             await connection.execute(jobs.update().where(going).values(**values))
         self._changes.announce(ids)
@@ -190,7 +185,7 @@ class Runs:
     async def finish(self, run: str) -> None:
         """Nothing is left to do for the run."""
         async with self._database.write() as connection:
-            await connection.execute(runs.delete().where(runs.c.id == run))
+            await connection.execute(runs.delete().where(runs.c.id == run, runs.c.worker == self._worker))
 
     async def discarded_keys(self, limit: int) -> list[str]:
         """Objects to delete."""
@@ -201,6 +196,12 @@ class Runs:
         """These objects are deleted."""
         async with self._database.write() as connection:
             await connection.execute(discarded.delete().where(discarded.c.key.in_(keys)))
+
+    async def _hold(self, connection: AsyncConnection, names: set[str]) -> None:
+        """RunLost unless this worker carries the runs; until the transaction's end no other can take them."""
+        query = sa.select(runs.c.id).where(runs.c.id.in_(names), runs.c.worker == self._worker).with_for_update()
+        if len((await connection.execute(query)).all()) < len(names):
+            raise RunLost(f"Another worker carries {', '.join(sorted(names))} now.")
 
     async def _advance(self, connection: AsyncConnection, ids: Sequence[str], stage: JobStage) -> set[str]:
         """Moves jobs that go on to a stage; answers with those."""
@@ -217,25 +218,6 @@ class Runs:
         dropped = versions.delete().where(old).returning(versions.c.raw_key, versions.c.text_key)
         keys = [key for row in await connection.execute(dropped) for key in object_keys(row.raw_key, row.text_key)]
         await discard(self._database, connection, keys)
-
-
-async def _next_batch(connection: AsyncConnection, limits: BatchLimits) -> list[Any]:
-    query = (
-        sa.select(jobs.c.id, jobs.c.collection, jobs.c.size_bytes)
-        .where(jobs.c.state == JobState.QUEUED, jobs.c.run == "")
-        .order_by(jobs.c.id)
-        .limit(CANDIDATES)
-    )
-    chosen: list[Any] = []
-    size_bytes = 0
-    for row in await connection.execute(query):
-        if chosen and row.collection != chosen[0].collection:
-            continue
-        size_bytes += row.size_bytes
-        if chosen and (size_bytes > limits.max_bytes or len(chosen) == limits.max_documents):
-            break
-        chosen.append(row)
-    return chosen
 
 
 def _version_of_job() -> sa.ColumnElement[bool]:

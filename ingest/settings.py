@@ -22,7 +22,10 @@ class IngestSettings(ServiceSettings):
     chunk_tokens: int = Field(240, ge=16, le=8192, description="Tokens of a chunk where the collection names none.")
 
     database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in the data folder.")
-    workflows_url: str = Field("", description="The workflow engine's own database; empty means SQLite beside it.")
+    workflows_url: str = Field("", description="The workflow engine's own database; empty means beside it.")
+    worker_lease_s: float = Field(
+        15.0, ge=5, description="A worker on another machine that shows no life for so long is taken for dead."
+    )
     objects_url: str = Field(
         "", description="Where files are kept, such as s3://bucket/prefix; empty: the data folder."
     )
@@ -40,5 +43,8 @@ class IngestSettings(ServiceSettings):
     batch_documents: int = Field(256, ge=1, le=1000, description="Small documents that one workflow carries at most.")
     batch_mib: int = Field(4, ge=1, description="Bytes of documents in a workflow; a larger document goes alone.")
     batches_at_once: int = Field(2, ge=1, description="Workflows at once: one parses while another is embedded.")
+    batches_of_collection: int = Field(
+        8, ge=1, description="Workflows of one collection at once, on all workers together."
+    )
     upsert_chunks: int = Field(256, ge=1, le=2048, description="Chunks sent to the retriever in one call.")
     upserts_at_once: int = Field(2, ge=1, le=16, description="Such calls on their way at the same time.")

@@ -1,10 +1,9 @@
 """Files by key, in a folder or in S3, GCS or Azure by URL: raw documents, their texts, and what workflows keep on the way.
 
-An object is there whole or not at all. What is being received lies in a scratch folder, which is emptied at start.
+An object is there whole or not at all. What is on its way lies in the worker's scratch folder.
 """
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,11 +27,8 @@ class Storage:
         self.scratch = scratch
 
     @classmethod
-    def open(cls, url: str, data: Path) -> "Storage":
+    def open(cls, url: str, data: Path, scratch: Path) -> "Storage":
         """At a URL such as `s3://bucket/prefix`, or in the data folder when the URL is empty."""
-        scratch = data / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
         if url:
             return cls(from_url(url), scratch, None)
         folder = (data / "objects").absolute()

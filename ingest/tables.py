@@ -36,8 +36,10 @@ versions = sa.Table(
     sa.Column("chunk_count", sa.Integer, nullable=False),
     sa.Column("metadata", sa.JSON, nullable=False),
     sa.Column("found", sa.JSON, nullable=False),
+    sa.Column("chunking", sa.String(64), nullable=False, server_default=""),
+    sa.Index("versions_by_sha256", "collection", "sha256"),
 )
-"""A row a content of a document that is live, on its way, or failed and can be tried again."""
+"""A row a content of a document that is live, on its way, or failed and can be tried again. `chunking` says how it was cut."""
 
 jobs = sa.Table(
     "jobs",
@@ -63,6 +65,7 @@ jobs = sa.Table(
     sa.Index("jobs_by_batch", "batch", "id"),
     sa.Index("jobs_by_run", "run"),
     sa.Index("jobs_by_state", "state", "id"),
+    sa.Index("jobs_by_queue", "state", "collection", "id"),
 )
 """A row a job; `run` is the workflow that carries it, `publishing` that it can no longer be stopped."""
 
@@ -73,8 +76,19 @@ runs = sa.Table(
     sa.Column("collection", sa.String(64), nullable=False),
     sa.Column("indexed_rows", sa.Integer, nullable=False),
     sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("worker", sa.String(96), nullable=False, server_default=""),
 )
-"""A row a workflow that has not ended; the first `indexed_rows` of its chunks are in the retriever."""
+"""A row a workflow that has not ended; the first `indexed_rows` of its chunks are in the retriever. `worker` carries it;
+it is empty while the run waits in the queue."""
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.String(96), primary_key=True),
+    sa.Column("beat", sa.BigInteger, nullable=False),
+    sa.Column("joined_us", sa.BigInteger, nullable=False),
+)
+"""A row a process that works; it counts `beat` up while it lives, and sets it below 0 when it leaves."""
 
 discarded = sa.Table("discarded", metadata, sa.Column("key", sa.Text, primary_key=True))
 """Objects that nothing names any more and that are still to be deleted."""

@@ -1,22 +1,31 @@
 """The durable side of the pipeline: each run is a DBOS workflow with a step a stage, taken from a queue.
 
-DBOS keeps which steps are done; a process that was killed finds its workflows again at the next start and goes on with the
-stage that was interrupted. Waiting jobs are grouped into runs only when there is room for one: while work is under way,
-uploads pile up, and the next run carries more of them.
+DBOS keeps which steps are done, and hands each workflow to one process. What a process carried that was killed is put back
+into the queue by the others, or by itself at its next start, and goes on with the stage that was interrupted. Waiting jobs
+are grouped into runs only when there is room for one: while work is under way, uploads pile up, and the next run carries
+more of them.
 """
 
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import _logger as dbos_logging
+from sqlalchemy.exc import SQLAlchemyError
 
+from ingest.database import DatabaseAway
+from ingest.fair_queue import FairQueue
 from ingest.pipeline import Pipeline
-from ingest.runs import BatchLimits, Runs
+from ingest.runs import RunLost, Runs
+from ingest.workers import Workers
 from mesh import logs
 from mesh.errors import Internal, MurpheyError
 
@@ -25,21 +34,27 @@ log = logs.get(__name__)
 QUEUE = "ingest"
 APPLICATION_VERSION = "1"
 """A workflow goes on only in a process of the same version: raise it when the steps change."""
-QUEUE_POLL_S = 0.1
+QUEUE_POLL_S = 0.25
 SPARE_RUNS = 1
 """Runs that wait in the queue, so that a worker never waits for the next."""
-LOOK_AGAIN_S = 5.0
+LOOK_AGAIN_S = 1.0
+BEAT_S = 1.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.2, 5.0
+ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+FIRST_EXECUTOR = "ingest"
+"""What the only worker called itself before there could be several."""
+
+Result = TypeVar("Result")
 
 
 class Workflows:
     """Starts runs for waiting jobs and carries them through the pipeline."""
 
-    def __init__(self, runs: Runs, pipeline: Pipeline, batches: BatchLimits, runs_at_once: int) -> None:
+    def __init__(self, queue: FairQueue, runs: Runs, pipeline: Pipeline, runs_at_once: int) -> None:
+        self._queue = queue
         self._runs = runs
         self._pipeline = pipeline
-        self._batches = batches
         self._room = runs_at_once + SPARE_RUNS
-        self._under_way: set[str] = set()
         self._tasks: set[asyncio.Task[object]] = set()
         self._wake = asyncio.Event()
 
@@ -52,28 +67,35 @@ class Workflows:
         """There are new jobs, or room for a run."""
         self._wake.set()
 
-    async def resume(self) -> None:
-        """Takes up the runs that an earlier process left. One that DBOS knows already is not started twice."""
-        for run in await self._runs.unfinished():
-            await self._enqueue(run)
-
     async def dispatch(self) -> None:
         """Groups waiting jobs into runs for as long as the service lives."""
         while True:
             self._wake.clear()
-            while len(self._under_way) < self._room and (run := await self._runs.start(self._batches)) is not None:
-                await self._enqueue(run)
+            try:
+                while (room := self._room - len(self._tasks)) > 0 and (run := await self._queue.take(room)):
+                    await self._enqueue(run)
+            except DatabaseAway as error:
+                log.warning("database_away", error=error.message)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_AGAIN_S)
 
+    async def enqueue_waiting(self) -> None:
+        """Sees to it that every run that no worker carries stands in DBOS's queue, whatever became of its workflow."""
+        for run in await self._runs.waiting():
+            status = await DBOS.get_workflow_status_async(run)
+            if status is not None and status.status not in ENDED:
+                continue
+            if status is not None:
+                await DBOS.delete_workflow_async(run)
+            await self._enqueue(run)
+
     async def stop(self) -> None:
-        """Interrupts what is under way; it goes on at the next start."""
+        """Interrupts what is under way; it goes on at the next start, or at another worker."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _enqueue(self, run: str) -> None:
-        self._under_way.add(run)
         with SetWorkflowID(run):
             await DBOS.enqueue_workflow_async(QUEUE, self._carry, run)
 
@@ -82,11 +104,15 @@ class Workflows:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         self._tasks.add(task)
+        self._wake.set()
         try:
-            await self._pass_stages(run)
+            if await _outlasting(lambda: self._runs.claim(run)):
+                await self._pass_stages(run)
+        except RunLost:
+            log.warning("run_lost", run=run)
+            raise asyncio.CancelledError from None  # so that DBOS leaves the workflow to the worker that has it
         finally:
             self._tasks.discard(task)
-            self._under_way.discard(run)
             self._wake.set()
 
     async def _pass_stages(self, run: str) -> None:
@@ -99,56 +125,129 @@ class Workflows:
     async def _guarded(self, stage: Callable[[str], Awaitable[None]], run: str) -> None:
         """A stage that fails as a whole fails the jobs of the run, and the workflow goes on to clean up."""
         try:
-            await stage(run)
+            await _outlasting(lambda: stage(run))
+        except RunLost:
+            raise
         except MurpheyError as error:
-            await self._pipeline.fail_all(run, error)
+            await _outlasting(partial(self._pipeline.fail_all, run, error))
         except Exception:
             log.exception("stage_failed", run=run, stage=stage.__name__)
-            await self._pipeline.fail_all(run, Internal("Ingest failed on its own side; its log says why."))
+            failure = Internal("Ingest failed on its own side; its log says why.")
+            await _outlasting(lambda: self._pipeline.fail_all(run, failure))
 
     async def _cleaned(self, run: str) -> None:
         try:
-            await self._pipeline.clean(run)
+            await _outlasting(lambda: self._pipeline.clean(run))
+        except RunLost:
+            raise
         except MurpheyError as error:
             log.warning("run_not_cleaned", run=run, error=error.message)
-            await self._runs.finish(run)
+            await _outlasting(lambda: self._runs.finish(run))
+
+
+async def _outlasting(call: Callable[[], Awaitable[Result]]) -> Result:
+    """Calls again for as long as the database is away: no job fails for that. What is called can be begun again."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return await call()
+        except DatabaseAway as error:
+            log.warning("database_away", error=error.message, retry_in_s=pause_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LAST_PAUSE_S)
+
+
+class Attendance:
+    """Keeps this worker's row fresh, and hands on what dead workers carried."""
+
+    def __init__(self, workers: Workers, runs: Runs, workflows: Workflows) -> None:
+        self._workers = workers
+        self._runs = runs
+        self._workflows = workflows
+
+    async def begin(self) -> None:
+        """Joins, and takes up what was left before."""
+        await self._workers.join()
+        await self._hand_on(FIRST_EXECUTOR)
+        await self._look_after()
+
+    async def keep(self) -> None:
+        """For as long as the service lives."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            try:
+                if not await self._workers.beat():
+                    log.error(
+                        "worker_expelled", worker=self._workers.id, then="it ends, and its supervisor starts it anew"
+                    )
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                await self._look_after()
+            except DatabaseAway as error:
+                log.warning("database_away", error=error.message)
+            except SQLAlchemyError as error:  # of DBOS's own database
+                log.warning("workflow_database_away", error=str(error).splitlines()[0][:200])
+
+    async def _look_after(self) -> None:
+        for worker in await self._workers.dead():
+            log.info("worker_gone", worker=worker)
+            await self._hand_on(worker)
+            await self._workers.forget(worker)
+        await self._workflows.enqueue_waiting()
+
+    async def _hand_on(self, worker: str) -> None:
+        """In this order, so that whoever dies on the way leaves what the next one can finish."""
+        await self._runs.disown(worker)
+        await asyncio.to_thread(DBOS._recover_pending_workflows, [worker])
+        left = await DBOS.list_workflows_async(
+            status="PENDING", executor_id=worker, load_input=False, load_output=False
+        )
+        if left:
+            raise DatabaseAway(f"{len(left)} runs of the worker {worker} could not be put back into the queue yet.")
 
 
 @asynccontextmanager
 async def open_workflows(
-    url: str, runs: Runs, pipeline: Pipeline, batches: BatchLimits, runs_at_once: int
+    url: str, queue: FairQueue, runs: Runs, pipeline: Pipeline, workers: Workers, runs_at_once: int
 ) -> AsyncIterator[Workflows]:
     """Workflows that run while inside. DBOS is one per process, offers no port and tells no one anything."""
-    config = DBOSConfig(
-        name="murphey-ingest",
-        system_database_url=url,
-        application_version=APPLICATION_VERSION,
-        executor_id="ingest",
-        log_level="WARNING",
-        enable_otlp=False,
-        max_executor_threads=8,
-        notification_listener_polling_interval_sec=1.0,
-    )
-    DBOS(config=config)
+    DBOS(config=_config(url, workers.id))
     _log_through_mesh()
-    workflows = Workflows(runs, pipeline, batches, runs_at_once)
+    workflows = Workflows(queue, runs, pipeline, runs_at_once)
+    attendance = Attendance(workers, runs, workflows)
     try:
         await asyncio.to_thread(DBOS.listen_queues, [QUEUE])
         DBOS.launch()
         await DBOS.register_queue_async(
             QUEUE, worker_concurrency=runs_at_once, polling_interval_sec=QUEUE_POLL_S, on_conflict="always_update"
         )
-        await workflows.resume()
-        dispatcher = asyncio.create_task(workflows.dispatch())
+        await attendance.begin()
+        tasks = [asyncio.create_task(workflows.dispatch()), asyncio.create_task(attendance.keep())]
         try:
             yield workflows
         finally:
-            dispatcher.cancel()
-            await asyncio.gather(dispatcher, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await workflows.stop()
     finally:
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())  # DBOS had put its own in its place
+        with contextlib.suppress(DatabaseAway):
+            await workers.leave()
+
+
+def _config(url: str, worker: str) -> DBOSConfig:
+    return DBOSConfig(
+        name="murphey-ingest",
+        system_database_url=url,
+        application_version=APPLICATION_VERSION,
+        executor_id=worker,
+        log_level="WARNING",
+        enable_otlp=False,
+        max_executor_threads=8,
+        notification_listener_polling_interval_sec=1.0,
+    )
 
 
 def _log_through_mesh() -> None:
