@@ -3,7 +3,7 @@
 Token counts come from the generator's tokenizer; nothing here counts or cuts text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.sources import Chunk, Passage, Source, Span
@@ -38,20 +38,39 @@ def candidates(passages: Sequence[Passage]) -> list[Chunk]:
     return [piece.chunk for piece in _pieces(passages)]
 
 
+def first_choice(passages: Sequence[Passage], max_sources: int) -> list[Chunk]:
+    """What `pack` takes when tokens do not matter. When these fit together it takes just these and looks at no other count."""
+    return [piece.chunk for run in _taken(passages, lambda runs: len(runs) <= max_sources) for piece in run]
+
+
+def cost(chunks: Sequence[Chunk], tokens: Mapping[str, int], separator_tokens: int) -> int:
+    """Tokens that chunks take at most, whether each is a source of its own or is joined to another."""
+    return sum(tokens[chunk.id] + max(separator_tokens, JOIN_TOKENS) for chunk in chunks)
+
+
 def pack(passages: Sequence[Passage], tokens: Mapping[str, int], budget: Budget) -> tuple[Source, ...]:
     """Numbered sources, the one with the best passage first, within the budget.
 
-    `tokens` holds the count of every candidate by chunk id, as the prompt shows it alone. A chunk that does not fit is
-    left out, and a later, smaller one may still come in.
+    `tokens` holds the count of every candidate by chunk id, as the prompt shows it alone (see `first_choice`). A chunk that
+    does not fit is left out, and a later, smaller one may still come in.
     """
+
+    def fits(runs: Sequence[_Run]) -> bool:
+        return len(runs) <= budget.max_sources and _cost(runs, tokens, budget.separator_tokens) <= budget.tokens
+
+    runs = _taken(passages, fits)
+    return tuple(_source(number, run) for number, run in enumerate(runs, start=1))
+
+
+def _taken(passages: Sequence[Passage], fits: Callable[[Sequence[_Run]], bool]) -> list[_Run]:
+    """Takes one candidate after the other that still fits; the runs, the one with the best passage first."""
     taken: list[_Piece] = []
     runs: list[_Run] = []
     for piece in _pieces(passages):
         tried = _merge([*taken, piece])
-        if len(tried) <= budget.max_sources and _cost(tried, tokens, budget.separator_tokens) <= budget.tokens:
+        if fits(tried):
             taken, runs = [*taken, piece], tried
-    runs.sort(key=lambda run: min(piece.rank for piece in run))
-    return tuple(_source(number, run) for number, run in enumerate(runs, start=1))
+    return sorted(runs, key=lambda run: min(piece.rank for piece in run))
 
 
 def single_source(chunk: Chunk) -> Source:

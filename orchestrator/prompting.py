@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh.errors import FailedPrecondition, InvalidInput
-from orchestrator.packing import Budget, candidates, pack, single_source
+from orchestrator.packing import Budget, candidates, cost, first_choice, pack, single_source
 from orchestrator.ports import Chat, Generator, Model
 from orchestrator.prompts import Prompts, Template, Turn
 from orchestrator.questions import Sampling
@@ -62,11 +62,12 @@ class Prompter:
 
     async def pack(self, frame: Frame, passages: Sequence[Passage]) -> tuple[Source, ...]:
         """The numbered sources that fit into the prompt. InvalidInput when question and completion leave no room for any."""
-        chunks = candidates(passages)
-        tokens = await self._count(frame, chunks)
-        room = _room(frame)
-        sources = pack(passages, tokens, Budget(room, SEPARATOR_TOKENS, frame.template.max_sources))
-        if chunks and not sources:
+        room, max_sources = _room(frame), frame.template.max_sources
+        tokens = await self._count(frame, first := first_choice(passages, max_sources))
+        if cost(first, tokens, SEPARATOR_TOKENS) > room:
+            tokens = await self._count(frame, candidates(passages))
+        sources = pack(passages, tokens, Budget(room, SEPARATOR_TOKENS, max_sources))
+        if first and not sources:
             raise FailedPrecondition(
                 f"No passage fits into the prompt: the smallest has {min(tokens.values())} tokens, and there is room for "
                 f"{room}. Ask for fewer max_tokens, or ingest the documents in smaller chunks."

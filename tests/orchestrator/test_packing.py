@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.packing import JOIN_TOKENS, Budget, candidates, pack
+from orchestrator import packing
+from orchestrator.packing import JOIN_TOKENS, Budget, candidates, first_choice, pack
 from orchestrator.sources import Chunk, Passage, Source, Span
 
 DOCUMENTS = {
@@ -47,6 +48,16 @@ def test_sources_keep_to_the_budget(found: list[Passage], budget: Budget) -> Non
     assert cost(sources, budget) <= budget.tokens
     assert len(sources) <= budget.max_sources
     assert [source.number for source in sources] == list(range(1, len(sources) + 1))
+
+
+@settings(max_examples=200)
+@given(passages, budgets)
+def test_a_first_choice_that_fits_needs_no_other_counts(found: list[Passage], budget: Budget) -> None:
+    counts, first = tokens_of(found), first_choice(found, budget.max_sources)
+    known = {chunk.id: counts[chunk.id] for chunk in first}
+    if packing.cost(first, known, budget.separator_tokens) <= budget.tokens:
+        assert pack(found, known, budget) == pack(found, counts, budget)
+        assert sorted(id_ for source in pack(found, known, budget) for id_ in source.chunks) == sorted(known)
 
 
 @settings(max_examples=60)
