@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ MAX_BATCH_CHARACTERS = 64
 PIPELINE = 1
 """Goes into every version: raise it when the same bytes must be parsed or cut anew."""
 
-MetadataValue: TypeAlias = str | bool | float | int | list[str]
+MetadataValue: TypeAlias = str | bool | float | int | list[str] | list[float | int]
 Metadata: TypeAlias = dict[str, MetadataValue]
 
 
@@ -110,14 +111,20 @@ def content_key(sha256: str, metadata: Metadata) -> str:
     return hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
 
 
-def check_display_name(name: str) -> None:
+def check_sha256(sha256: str, field: str) -> None:
+    """InvalidInput unless it is empty or a hash in hexadecimal."""
+    if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise InvalidInput("sha256 must be 64 hexadecimal digits.", field=field)
+
+
+def check_display_name(name: str, field: str = "header.display_name") -> None:
     """InvalidInput unless it is a relative path that shows as one line."""
     problem = _name_problem(name)
     if problem:
         shown = name[:100].encode("unicode_escape").decode()
         raise InvalidInput(
             f"The document name '{shown}' {problem}. Use a file name or a relative path such as reports/2024.pdf.",
-            field="header.display_name",
+            field=field,
         )
 
 
@@ -147,7 +154,7 @@ def check_batch(batch: str) -> None:
 
 
 def checked_metadata(values: Mapping[str, object]) -> Metadata:
-    """The metadata as plain values: strings, booleans, finite numbers, lists of strings. InvalidInput for others."""
+    """Plain values: strings, booleans, finite numbers, lists of strings or of numbers. InvalidInput for others."""
     metadata = {key: _checked_value(key, value) for key, value in values.items()}
     if len(json.dumps(metadata, ensure_ascii=False).encode(errors="replace")) > MAX_METADATA_BYTES:
         raise InvalidInput(f"The metadata has more than {MAX_METADATA_BYTES} bytes.", field="header.metadata")
@@ -160,12 +167,25 @@ def _checked_value(key: str, value: object) -> MetadataValue:
         raise InvalidInput(
             f"{key[:64]!r} is not a metadata key: use 1 to 64 letters, digits, - and _.", field="header.metadata"
         )
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidInput(f"Metadata {key} is {value}; numbers must be finite.", field=field)
-        return int(value) if value.is_integer() and abs(value) < 2**53 else value
-    if isinstance(value, str | bool | int):
+    if isinstance(value, str | bool):
         return value
+    if isinstance(value, int | float):
+        return _checked_number(key, value)
     if isinstance(value, Sequence) and all(isinstance(item, str) for item in value):
         return [str(item) for item in value]
-    raise InvalidInput(f"Metadata {key} must be a string, a number, a boolean or a list of strings.", field=field)
+    if isinstance(value, Sequence) and all(_is_number(item) for item in value):
+        return [_checked_number(key, item) for item in value]
+    raise InvalidInput(
+        f"Metadata {key} must be a string, a number, a boolean, or a list of strings or of numbers.", field=field
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _checked_number(key: str, value: float | int) -> float | int:
+    """Whole numbers as such: over gRPC all come as doubles."""
+    if not math.isfinite(value):
+        raise InvalidInput(f"Metadata {key} is {value}; numbers must be finite.", field=f"header.metadata.{key[:64]}")
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

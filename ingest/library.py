@@ -2,18 +2,18 @@
 
 import asyncio
 import contextlib
-import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from ingest.catalog import Catalog, index_key
-from ingest.documents import Document, NewUpload, Version
+from ingest.documents import Document, NewUpload, Version, check_sha256
 from ingest.index.chunk_index import ChunkIndex
 from ingest.jobs import Job, JobChanges
 from ingest.pipeline import Pipeline
-from ingest.registration import Registered, Registration
+from ingest.registration import Registered, Registration, StoredUpload
+from ingest.relabelling import Relabelling
 from ingest.storage import Storage
 from ingest.texts import TextIndex, decode_range
 from ingest.uploads import Uploads
@@ -45,7 +45,7 @@ class Library:
 
     def __init__(
         self, catalog: Catalog, registration: Registration, changes: JobChanges, storage: Storage, uploads: Uploads,
-        index: ChunkIndex, pipeline: Pipeline, wake: Callable[[], None], max_waiting_jobs: int,
+        index: ChunkIndex, pipeline: Pipeline, relabelling: Relabelling, wake: Callable[[], None], max_waiting_jobs: int,
     ) -> None:  # fmt: skip
         self.catalog = catalog
         self._registration = registration
@@ -54,6 +54,7 @@ class Library:
         self._uploads = uploads
         self._index = index
         self._pipeline = pipeline
+        self._relabelling = relabelling
         self._wake = wake
         self._max_waiting_jobs = max_waiting_jobs
         self._waiting_jobs = (0, -COUNT_JOBS_EVERY_S)
@@ -62,17 +63,30 @@ class Library:
 
     async def upload(self, upload: NewUpload, size_bytes: int, sha256: str, pieces: AsyncIterator[bytes]) -> Registered:
         """Stores a document and queues its job; answers before the bytes where they are live already."""
-        if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise InvalidInput("sha256 must be 64 hexadecimal digits.", field="header.sha256")
+        check_sha256(sha256, "header.sha256")
         self._uploads.check_size(size_bytes)
         await self._check_collection(upload.collection)
         if sha256 and (unchanged := await self._registration.unchanged(upload, sha256.lower())):
             return unchanged
+        if sha256 and (relabelled := await self._relabelling.relabel(upload, sha256.lower())):
+            return relabelled
         await self._check_queue()
         stored = await self._uploads.receive(upload, size_bytes, sha256, pieces)
+        if not sha256 and (relabelled := await self._relabel(stored)):
+            return relabelled
         registered = await self._registration.register(stored)
         self._wake()
         return registered
+
+    async def _relabel(self, stored: StoredUpload) -> Registered | None:
+        """The upload's bytes, whose hash was not announced, may be live with other metadata; then they are kept already."""
+        if unchanged := await self._registration.unchanged(stored.upload, stored.sha256):
+            relabelled = unchanged
+        else:
+            relabelled = await self._relabelling.relabel(stored.upload, stored.sha256)
+        if relabelled:
+            await self._storage.delete([stored.raw_key])
+        return relabelled
 
     async def delete(self, collection: str, document: str) -> int:
         """Deletes a document everywhere; answers how many chunks it had."""

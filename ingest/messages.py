@@ -7,7 +7,16 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
-from ingest.documents import Document, Failure, NewUpload, check_batch, check_display_name, checked_metadata
+from ingest.comparison import Compared, FileDescription
+from ingest.documents import (
+    Document,
+    Failure,
+    NewUpload,
+    check_batch,
+    check_display_name,
+    check_sha256,
+    checked_metadata,
+)
 from ingest.jobs import Job
 from mesh.errors import DOMAIN
 from mesh.names import collection_id
@@ -21,6 +30,23 @@ def to_upload(header: pb.UploadHeader) -> NewUpload:
     check_batch(header.batch)
     metadata = checked_metadata(MessageToDict(header.metadata))
     return NewUpload(collection, header.display_name, metadata, header.batch)
+
+
+def to_description(file: pb.ComparedFile, field: str) -> FileDescription:
+    """A checked file of a comparison. InvalidInput names the field at fault."""
+    check_display_name(file.display_name, f"{field}.display_name")
+    check_sha256(file.sha256, f"{field}.sha256")
+    metadata = checked_metadata(MessageToDict(file.metadata))
+    return FileDescription(file.display_name, file.sha256.lower(), metadata)
+
+
+def compared_message(compared: Compared) -> pb.ComparedDocument:
+    """What an upload would do."""
+    return pb.ComparedDocument(
+        comparison=f"COMPARISON_{compared.comparison.name}",
+        chunk_count=compared.chunk_count,
+        job=job_message(compared.job) if compared.job else None,
+    )
 
 
 def document_message(document: Document) -> pb.Document:

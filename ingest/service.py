@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 
 import grpc.aio
 
+from ingest.comparison import Comparer
 from ingest.documents import DocumentState
 from ingest.jobs import JobState
 from ingest.library import Library
-from ingest.messages import document_message, job_message, to_upload
+from ingest.messages import compared_message, document_message, job_message, to_description, to_upload
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids, resource_id
 from mesh.paging import decode_token, encode_token, page_size
@@ -16,6 +17,7 @@ from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 
 NAME = "murphey.ingest.v1.IngestService"
 MAX_PIECE_BYTES = 1024 * 1024
+MAX_COMPARED = 1000
 
 Context = grpc.aio.ServicerContext
 
@@ -23,8 +25,9 @@ Context = grpc.aio.ServicerContext
 class IngestServicer(IngestServiceServicer):
     """One method an RPC; the contract describes them."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, comparer: Comparer) -> None:
         self._library = library
+        self._comparer = comparer
         self._catalog = library.catalog
 
     async def UploadDocument(
@@ -50,10 +53,20 @@ class IngestServicer(IngestServiceServicer):
             limit=size + 1,
             state=_document_state(request.state),
             display_name=request.display_name,
+            prefix=request.display_name_prefix,
         )
         token = encode_token(found[size - 1].display_name) if len(found) > size else ""
         documents = [document_message(document) for document in found[:size]]
         return pb.ListDocumentsResponse(documents=documents, next_page_token=token)
+
+    async def CompareDocuments(
+        self, request: pb.CompareDocumentsRequest, context: Context
+    ) -> pb.CompareDocumentsResponse:
+        if not 1 <= len(request.files) <= MAX_COMPARED:
+            raise InvalidInput(f"{len(request.files)} files are named; 1 to {MAX_COMPARED} can be.", field="files")
+        files = [to_description(file, f"files[{row}]") for row, file in enumerate(request.files)]
+        compared = await self._comparer.compare(collection_id(request.parent, "parent"), files)
+        return pb.CompareDocumentsResponse(documents=[compared_message(each) for each in compared])
 
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:
         return pb.DeleteDocumentResponse(deleted_chunks=await self._library.delete(*document_ids(request.name)))

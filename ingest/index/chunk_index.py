@@ -47,6 +47,10 @@ class ChunkIndex(Protocol):
         """Makes these versions, `(document, version)`, the ones that searches find. Idempotent."""
         ...
 
+    async def describe(self, collection: str, document: str, version: str, metadata: Metadata) -> None:
+        """Gives the chunks of a version that searches find other metadata. Idempotent."""
+        ...
+
     async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
         """Deletes all chunks of documents; answers how many there were."""
         ...

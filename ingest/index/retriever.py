@@ -15,7 +15,7 @@ from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 NAME = "murphey.retriever.v1.RetrieverService"
-IDEMPOTENT = ["UpsertChunks", "PublishDocuments", "DeleteChunks", "GetCollection"]
+IDEMPOTENT = ["UpsertChunks", "PublishDocuments", "SetDocumentMetadata", "DeleteChunks", "GetCollection"]
 QUICK_TIMEOUT_S = 10.0
 STAGE_TIMEOUT_S = 300.0
 """Embedding a call's chunks takes a second or two; on a machine that is busy with all else, much longer."""
@@ -67,6 +67,13 @@ class RetrieverIndex:
             request = pb.PublishDocumentsRequest(collection=f"collections/{collection}", documents=some)
             with translated("retriever"):
                 await self._stub.PublishDocuments(request, **call_options(STAGE_TIMEOUT_S))
+
+    async def describe(self, collection: str, document: str, version: str, metadata: Metadata) -> None:
+        """Replaces the metadata of a version's chunks; nothing is embedded."""
+        described = pb.DocumentMetadata(document=document, version=version, metadata=to_struct(metadata))
+        request = pb.SetDocumentMetadataRequest(collection=f"collections/{collection}", documents=[described])
+        with translated("retriever"):
+            await self._stub.SetDocumentMetadata(request, **call_options(QUICK_TIMEOUT_S))
 
     async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
         """Deletes documents' chunks, staged ones too."""

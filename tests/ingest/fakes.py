@@ -68,6 +68,18 @@ class FakeRetriever(RetrieverServiceServicer):
             removed += self._drop([chunk for chunk in self.staged() if chunk.document == version.document])
         return pb.PublishDocumentsResponse(removed=removed)
 
+    async def SetDocumentMetadata(
+        self, request: pb.SetDocumentMetadataRequest, context: grpc.aio.ServicerContext
+    ) -> pb.SetDocumentMetadataResponse:
+        self._check(request.collection)
+        updated = 0
+        for described in request.documents:
+            for chunk in self.found(described.document):
+                if chunk.version == described.version:
+                    chunk.metadata.CopyFrom(described.metadata)
+                    updated += 1
+        return pb.SetDocumentMetadataResponse(updated_chunks=updated)
+
     async def DeleteChunks(
         self, request: pb.DeleteChunksRequest, context: grpc.aio.ServicerContext
     ) -> pb.DeleteChunksResponse:
