@@ -11,17 +11,20 @@ from rich.markup import escape
 from mesh import terminal
 from mesh.discovery import channel_for
 from mesh.errors import Unavailable, translated
+from mesh.filter_text import FilterOption, read_filter
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption, console, out
 from murphey.generator.v1 import sampling_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+from orchestrator.evaluation import cli as evaluation
 
 TIMEOUT_S = 300.0
 
 
 def register(root: typer.Typer) -> None:
-    """Adds `ask` to the root command."""
+    """Adds `ask` and `eval` to the root command."""
     root.command("ask")(ask)
+    evaluation.register(root)
 
 
 def ask(
@@ -34,6 +37,7 @@ def ask(
     model: Annotated[str | None, typer.Option(help="The model; the generator's default one if left out.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 to 2; 0 always takes the likeliest word.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of the answer at most.")] = None,
+    filters: FilterOption = None,
     as_json: JsonOption = False,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
@@ -47,7 +51,12 @@ def ask(
         model=_named("models", model),
         sampling=sampling_pb2.SamplingParams(temperature=temperature, max_tokens=max_tokens),
     )
-    terminal.run(_print_json(asked, data, target) if as_json else _print_stream(asked, data, target))
+
+    async def answer() -> None:
+        asked.filter.CopyFrom(read_filter(filters))
+        await (_print_json(asked, data, target) if as_json else _print_stream(asked, data, target))
+
+    terminal.run(answer())
 
 
 def _named(kind: str, given: str | None) -> str:

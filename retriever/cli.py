@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from mesh import terminal
 from mesh.deadline import call_options
 from mesh.discovery import channel_for
 from mesh.errors import translated
+from mesh.filter_text import FilterOption, read_filter
 from mesh.names import collection_id
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
 from murphey.retriever.v1 import retriever_pb2 as pb
@@ -48,16 +50,21 @@ def search(
     collection: CollectionOption = "default",
     limit: Annotated[int, typer.Option("--limit", "-n", help="Passages at most, 1 to 1,000.")] = 10,
     mode: Annotated[ModeName, typer.Option("--mode", help="By words, by meaning, or both.")] = ModeName.HYBRID,
+    filters: FilterOption = None,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the passages that fit a question best."""
-    request = pb.SearchRequest(
-        collection=_name(collection), text=question, limit=limit, mode=f"SEARCH_MODE_{mode.name}"
-    )
 
     async def find() -> pb.SearchResponse:
+        request = pb.SearchRequest(
+            collection=_name(collection),
+            text=question,
+            limit=limit,
+            mode=f"SEARCH_MODE_{mode.name}",
+            filter=read_filter(filters),
+        )
         async with _retriever(data, target) as retriever:
             return await retriever.Search(request, **call_options(TIMEOUT_S))
 
@@ -181,6 +188,7 @@ def _passage(passage: pb.Passage) -> dict[str, Any]:
         "document_name": chunk.document,
         "headings": list(chunk.headings),
         "dense_score": passage.dense_score if passage.HasField("dense_score") else None,
+        "metadata": MessageToDict(chunk.metadata),
     }
 
 

@@ -9,7 +9,6 @@ from google.protobuf.struct_pb2 import Struct
 from murphey.ingest.v1 import ingest_pb2 as pb
 from tests.ingest.conftest import Service, sha256
 
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
