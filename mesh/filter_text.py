@@ -68,15 +68,24 @@ def _test(field: str, operator: str, text: str, expression: str) -> pb.FieldCond
     if operator in _BOUNDS:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidInput(f"--filter {expression!r} compares with {text!r}, which is neither a number nor a date.")
-        return pb.FieldCondition(field=field, range=pb.NumberRange(**{_BOUNDS[operator]: value}))
+        return pb.FieldCondition(field=field, range=_range(**{_BOUNDS[operator]: float(value)}))
     if isinstance(value, list):
         values = ListValue()
         values.extend(value)
         return pb.FieldCondition(field=field, any_of=values)
     if isinstance(value, float) and not value.is_integer():
-        return pb.FieldCondition(field=field, range=pb.NumberRange(gte=value, lte=value))
-    kind = "bool_value" if isinstance(value, bool) else "string_value" if isinstance(value, str) else "number_value"
-    return pb.FieldCondition(field=field, match=Value(**{kind: value}))
+        return pb.FieldCondition(field=field, range=_range(gte=value, lte=value))
+    return pb.FieldCondition(field=field, match=_scalar(value))
+
+
+def _range(**bounds: float) -> pb.NumberRange:
+    return pb.NumberRange(**bounds)
+
+
+def _scalar(value: str | bool | float) -> Value:
+    if isinstance(value, bool):
+        return Value(bool_value=value)
+    return Value(string_value=value) if isinstance(value, str) else Value(number_value=value)
 
 
 def _value(text: str) -> Any:
