@@ -1,7 +1,7 @@
 """Writes chunks: embeds those that come without a vector, weighs their words, stores, publishes and deletes them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from retriever.chunks import Chunk, Description, DocumentVersion, text_to_index
 from retriever.collections import Collections
 from retriever.embedding import Purpose, Vectors
 from retriever.sparse import SparseVector, words_of
-from retriever.stores.base import IndexedChunk, Selection, Store
+from retriever.stores.base import Counts, IndexedChunk, Selection, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,17 @@ class Indexer:
         self._collections, self._embedding, self._store = collections, embedding, store
 
     async def upsert(
-        self, collection: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float] | None], *, staged: bool
+        self,
+        collection: str,
+        chunks: Sequence[Chunk],
+        vectors: Sequence[Sequence[float] | None],
+        *,
+        staged: bool,
+        twins: Sequence[str] = (),
     ) -> Stored:
-        """All or none; `vectors` holds None for a chunk that is to be embedded here."""
+        """All or none. `vectors` holds None for a chunk that is to be embedded here, unless its twin, by id, has a vector."""
         record = await self._collections.usable(collection)
+        vectors = await self._from_twins(record.index, chunks, vectors, twins)
         missing = [row for row, vector in enumerate(vectors) if vector is None]
         embedded = await self._embedding.embed([text_to_index(chunks[row]) for row in missing], Purpose.DOCUMENT)
         dense: list[Sequence[float]] = [vector if vector is not None else () for vector in vectors]
@@ -44,6 +51,25 @@ class Indexer:
         items = [IndexedChunk(*parts) for parts in zip(chunks, dense, sparse, strict=True)]
         await self._store.upsert(record.index, items, staged=staged)
         return Stored(len(chunks), len(missing), record.index_version)
+
+    async def stored(self, collection: str) -> Mapping[DocumentVersion, Counts]:
+        """Every version that has chunks."""
+        record = await self._collections.get(collection)
+        return await self._store.stored(record.index)
+
+    async def _from_twins(
+        self, index: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float] | None], twins: Sequence[str]
+    ) -> Sequence[Sequence[float] | None]:
+        """The vectors, with those of published chunks that read the same filled in."""
+        wanted = {twin for twin, vector in zip(twins, vectors, strict=False) if twin and vector is None}
+        if not wanted:
+            return vectors
+        found = await self._store.vectors(index, sorted(wanted))
+        filled = list(vectors)
+        for row, (chunk, twin) in enumerate(zip(chunks, twins, strict=True)):
+            if filled[row] is None and twin in found and text_to_index(found[twin][0]) == text_to_index(chunk):
+                filled[row] = found[twin][1]
+        return filled
 
     async def publish(self, collection: str, versions: Sequence[DocumentVersion]) -> int:
         """Makes these versions the ones that searches find; returns how many chunks of others were removed."""

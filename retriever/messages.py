@@ -59,18 +59,20 @@ def to_vector(vector: retriever_pb2.Vector, dimensions: int, field: str) -> Sequ
 
 def to_chunks(
     messages: Iterable[retriever_pb2.Chunk], collection: str, dimensions: int
-) -> tuple[list[Chunk], list[Sequence[float] | None]]:
-    """The chunks, and the vectors of those that bring one."""
+) -> tuple[list[Chunk], list[Sequence[float] | None], list[str]]:
+    """The chunks, the vectors of those that bring one, and the ids of chunks that may read the same, or empty ones."""
     chunks: list[Chunk] = []
+    twins: list[str] = []
     vectors: list[Sequence[float] | None] = []
     for row, message in enumerate(messages):
         field = f"chunks[{row}]"
         chunks.append(_chunk(message, collection, field))
         given = message.HasField("vector")
+        twins.append(_uuid(message.same_as, f"{field}.same_as") if message.same_as else "")
         vectors.append(to_vector(message.vector, dimensions, f"{field}.vector") if given else None)
     if len({chunk.id for chunk in chunks}) < len(chunks):
         raise InvalidInput("Two chunks of the call have the same id.", field="chunks")
-    return chunks, vectors
+    return chunks, vectors, twins
 
 
 def to_version(message: retriever_pb2.DocumentVersion, collection: str, field: str) -> DocumentVersion:

@@ -1,6 +1,7 @@
 """The servicer: checks, converts, calls the domain, converts back."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
@@ -13,10 +14,12 @@ from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceServicer
 from retriever import messages
 from retriever.bounds import check_count
 from retriever.catalog import CollectionRecord
+from retriever.chunks import DocumentVersion
 from retriever.collections import Collections
 from retriever.embedding import Embedder, Purpose
 from retriever.indexing import Indexer
 from retriever.search import Searcher
+from retriever.stores.base import Counts
 
 NAME = "murphey.retriever.v1.RetrieverService"
 MAX_CHUNKS, MAX_TEXTS, MAX_DOCUMENTS = 2_048, 2_048, 1_000
@@ -46,8 +49,8 @@ class RetrieverServicer(RetrieverServiceServicer):
     async def UpsertChunks(self, request: pb.UpsertChunksRequest, context: Context) -> pb.UpsertChunksResponse:
         collection = collection_id(request.collection)
         check_count("chunks", len(request.chunks), MAX_CHUNKS)
-        chunks, vectors = messages.to_chunks(request.chunks, collection, self._embedder.dimensions)
-        done = await self._indexer.upsert(collection, chunks, vectors, staged=request.staged)
+        chunks, vectors, twins = messages.to_chunks(request.chunks, collection, self._embedder.dimensions)
+        done = await self._indexer.upsert(collection, chunks, vectors, staged=request.staged, twins=twins)
         return pb.UpsertChunksResponse(stored=done.stored, embedded=done.embedded, index_version=done.index_version)
 
     async def PublishDocuments(
@@ -75,6 +78,14 @@ class RetrieverServicer(RetrieverServiceServicer):
         collection = collection_id(request.collection)
         selection = messages.to_selection(request, collection)
         return pb.DeleteChunksResponse(deleted=await self._indexer.delete(collection, selection))
+
+    async def ListStoredVersions(
+        self, request: pb.ListStoredVersionsRequest, context: Context
+    ) -> AsyncIterator[pb.ListStoredVersionsResponse]:
+        stored = await self._indexer.stored(collection_id(request.collection))
+        rows = [_stored_message(version, counts) for version, counts in stored.items()]
+        for at in range(0, len(rows), MAX_DOCUMENTS):
+            yield pb.ListStoredVersionsResponse(versions=rows[at : at + MAX_DOCUMENTS])
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         check_count("texts", len(request.texts), MAX_TEXTS)
@@ -115,6 +126,12 @@ class RetrieverServicer(RetrieverServiceServicer):
     async def _shown(self, record: CollectionRecord) -> pb.Collection:
         counts = await self._collections.counts(record)
         return messages.collection_message(record, counts, self._embedder.max_tokens)
+
+
+def _stored_message(version: DocumentVersion, counts: Counts) -> pb.StoredVersion:
+    return pb.StoredVersion(
+        document=version.document, version=version.version, live_chunks=counts.live, staged_chunks=counts.staged
+    )
 
 
 def _duration(seconds: float) -> Duration:

@@ -123,6 +123,14 @@ class Store(Protocol):
         """The published chunks of each window, by their index."""
         ...
 
+    async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, tuple[Chunk, Sequence[float]]]:
+        """The published ones of these chunks, with their dense vectors."""
+        ...
+
+    async def stored(self, index: str) -> Mapping[DocumentVersion, Counts]:
+        """Every version that has chunks. What changes meanwhile may be there or not."""
+        ...
+
     async def count(self, index: str) -> Counts:
         """Exact counts."""
         ...

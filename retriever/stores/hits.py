@@ -1,11 +1,11 @@
 """From what Qdrant returns to hits and neighbours, the same in both stores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from retriever.chunks import Chunk, DocumentVersion
-from retriever.stores.base import Mode, StoreQuery, Window
+from retriever.stores.base import Counts, Mode, StoreQuery, Window
 
 
 def dense_score(query: StoreQuery, score: float, vector: Sequence[float] | None) -> float | None:
@@ -15,6 +15,11 @@ def dense_score(query: StoreQuery, score: float, vector: Sequence[float] | None)
     if vector is None or query.dense is None:
         return None
     return float(np.dot(np.asarray(vector, np.float32), np.asarray(query.dense, np.float32)))
+
+
+def merged(live: Mapping[DocumentVersion, int], staged: Mapping[DocumentVersion, int]) -> dict[DocumentVersion, Counts]:
+    """Both counts of every version that has either."""
+    return {version: Counts(live.get(version, 0), staged.get(version, 0)) for version in {**live, **staged}}
 
 
 def arrange(windows: Sequence[Window], chunks: Sequence[Chunk]) -> dict[Window, list[Chunk]]:

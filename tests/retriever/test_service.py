@@ -46,6 +46,26 @@ async def test_chunks_with_vectors_are_not_embedded(served: Served) -> None:
     assert best.score == pytest.approx(1, abs=1e-4)
 
 
+async def test_chunks_that_read_the_same_as_a_live_one_take_its_vector(served: Served) -> None:
+    vector = pb.Vector(values=vector_of("something else").tolist())
+    first = message("tea", vector=vector)
+    await store(served, first)
+    again, other = message("tea", document="b", same_as=first.id), message("milk", document="c", same_as=first.id)
+    done = await store(served, again, other, staged=True)
+    assert (done.stored, done.embedded) == (2, 1)
+    versions = [pb.DocumentVersion(document=chunk.document, version="1") for chunk in (again, other)]
+    await served.stub.PublishDocuments(pb.PublishDocumentsRequest(documents=versions))
+    passages = (await served.stub.Search(pb.SearchRequest(vector=vector, minimum_score=0.99))).passages
+    assert {passage.chunk.document for passage in passages} == {first.document, again.document}
+
+
+async def test_what_is_stored_is_listed_by_version(served: Served) -> None:
+    await store(served, message("tea"), message("milk", index=1))
+    await store(served, message("cake", document="b"), staged=True)
+    stored = [v async for page in served.stub.ListStoredVersions(pb.ListStoredVersionsRequest()) for v in page.versions]
+    assert sorted((v.document[-1], v.live_chunks, v.staged_chunks) for v in stored) == [("a", 2, 0), ("b", 0, 1)]
+
+
 async def test_headings_are_searched(served: Served) -> None:
     await store(
         served, message("It takes four minutes.", headings=["Brewing", "Oolong"]), message("Nothing here.", index=1)

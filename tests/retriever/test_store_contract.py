@@ -259,3 +259,26 @@ async def test_dropped_index_is_gone(store: Store) -> None:
     await store.drop_index("test")
     await store.create_index("test", 32)
     assert await store.count("test") == Counts(live=0, staged=0)
+
+
+async def test_vectors_come_back_for_published_chunks_only(store: Store) -> None:
+    await put(store, "cats sleep", "dogs bark")
+    await put(store, "birds sing", document="b", staged=True)
+    ids = [chunk("cats sleep", index=0).id, chunk("birds sing", "b").id, str(uuid.uuid4())]
+
+    found = await store.vectors("test", ids)
+
+    assert list(found) == ids[:1]
+    found_chunk, vector = found[ids[0]]
+    assert found_chunk == chunk("cats sleep", index=0)
+    assert vector == pytest.approx(vector_of("cats sleep").tolist(), abs=1e-5)
+
+
+async def test_every_version_that_has_chunks_is_listed(store: Store) -> None:
+    await put(store, "cats sleep", "dogs bark")
+    await put(store, "cats run", of="2", staged=True)
+    await put(store, "birds sing", document="b", staged=True)
+
+    assert await store.stored("test") == {
+        version("a"): Counts(2, 0), version("a", "2"): Counts(0, 1), version("b"): Counts(0, 1)
+    }  # fmt: skip

@@ -112,6 +112,18 @@ class Index:
         for operation in shards.field_operations(fields):
             self._apply(operation)
 
+    def vectors(self, ids: Sequence[str]) -> list[tuple[str, Payload, list[float]]]:
+        """The published ones of these chunks."""
+        return self._shard.vectors(ids)
+
+    def versions(self, after: str | None) -> tuple[list[DocumentVersion], str | None]:
+        """The version of each published chunk on a page, and where the next page begins."""
+        return self._shard.versions(after)
+
+    def staged_versions(self) -> dict[DocumentVersion, int]:
+        """How many chunks of each version wait to be published."""
+        return self._staging.versions()
+
     def count(self) -> Counts:
         """Exact counts."""
         return Counts(live=self._shard.sizes()[0], staged=self._staging.count())

@@ -51,6 +51,7 @@ _INDEX_TYPES = {
 }
 _DBSF: Any = q.Fusion.Dbsf()  # a Fusion, which its type stub does not say
 _SCROLL_POINTS = 1_000
+_VERSIONS_POINTS = 2_000
 
 
 class Shard:
@@ -97,6 +98,19 @@ class Shard:
             found.extend((str(record.id), record.payload) for record in records)  # pyright: ignore
             if offset is None:
                 return found
+
+    def vectors(self, ids: Sequence[str]) -> list[tuple[str, Payload, list[float]]]:
+        """The points with these ids, with their dense vectors."""
+        records = self._shard.retrieve(list(ids), with_payload=True, with_vector=[DENSE])
+        return [(str(record.id), record.payload or {}, _dense(record)) for record in records]
+
+    def versions(self, after: str | None) -> tuple[list[DocumentVersion], str | None]:
+        """Each point's version on a page, and the first point of the next page."""
+        request = q.ScrollRequest(offset=after, limit=_VERSIONS_POINTS, with_payload=["document", "version"])
+        records, offset = self._shard.scroll(request)
+        payloads: list[Any] = [record.payload for record in records]
+        found = [DocumentVersion(payload["document"], payload["version"]) for payload in payloads]
+        return found, str(offset) if offset is not None else None
 
     def count(self, condition: q.Filter | None = None) -> int:
         """Exact."""
@@ -171,6 +185,11 @@ def _request(query: StoreQuery, hidden: q.Filter | None) -> q.QueryRequest:
 def _found(point: q.ScoredPoint, query: StoreQuery) -> FoundPoint:
     vector: Any = point.vector[DENSE] if isinstance(point.vector, dict) else None
     return str(point.id), point.score, dense_score(query, point.score, vector), point.payload or {}
+
+
+def _dense(record: q.Record) -> list[float]:
+    vector: Any = record.vector
+    return list(vector[DENSE])
 
 
 def _numbers(vector: Sequence[float]) -> list[float]:

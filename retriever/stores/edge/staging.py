@@ -77,6 +77,11 @@ class Staging:
         with self._transaction():
             return self._database.executemany(f"DELETE FROM staged WHERE {where}", values).rowcount  # noqa: S608
 
+    def versions(self) -> dict[DocumentVersion, int]:
+        """How many chunks each version has."""
+        rows = self._database.execute("SELECT document, version, count(*) FROM staged GROUP BY document, version")
+        return {DocumentVersion(document, version): count for document, version, count in rows}
+
     def count(self) -> int:
         """All staged chunks."""
         return self._database.execute("SELECT count(*) FROM staged").fetchone()[0]

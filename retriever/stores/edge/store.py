@@ -1,5 +1,6 @@
 """The embedded store, as the retriever sees it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from retriever.filters import Kind
 from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, StoreQuery, Window
 from retriever.stores.edge.process import EngineProcess
 from retriever.stores.edge.shard import FoundPoint
-from retriever.stores.hits import arrange
+from retriever.stores.hits import arrange, merged
 from retriever.stores.payload import to_chunk
 
 
@@ -62,6 +63,19 @@ class EdgeStore:
             return {}
         found = await self._engine.call(index, "windows", list(windows))
         return arrange(windows, [to_chunk(point_id, payload) for point_id, payload in found])
+
+    async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, tuple[Chunk, Sequence[float]]]:
+        found = await self._engine.call(index, "vectors", list(ids))
+        return {point_id: (to_chunk(point_id, payload), vector) for point_id, payload, vector in found}
+
+    async def stored(self, index: str) -> Mapping[DocumentVersion, Counts]:
+        live: Counter[DocumentVersion] = Counter()
+        page, after = await self._engine.call(index, "versions", None)
+        live.update(page)
+        while after is not None:  # page by page, so that searches come in between
+            page, after = await self._engine.call(index, "versions", after)
+            live.update(page)
+        return merged(live, await self._engine.call(index, "staged_versions"))
 
     async def count(self, index: str) -> Counts:
         return await self._engine.call(index, "count")

@@ -6,6 +6,7 @@ this process it happens at once; another replica's search may see both versions 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from retriever.filters import Kind
 from retriever.stores import conditions
 from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, Selection, StoreQuery, Window
 from retriever.stores.fusion import candidates
-from retriever.stores.hits import arrange, dense_score
+from retriever.stores.hits import arrange, dense_score, merged
 from retriever.stores.payload import (
     COLUMN_INDEXES,
     DENSE,
@@ -120,6 +121,16 @@ class ServerStore:
             found = [to_chunk(str(r.id), r.payload or {}) async for r in self._scroll(_live(index), condition)]
         return arrange(windows, found)
 
+    async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, tuple[Chunk, Sequence[float]]]:
+        with translated(f"index {index!r}"):
+            records = await self._client.retrieve(_live(index), list(ids), with_vectors=[DENSE])
+        vectors: dict[str, Any] = {str(record.id): record.vector for record in records}
+        return {str(r.id): (to_chunk(str(r.id), r.payload or {}), vectors[str(r.id)][DENSE]) for r in records}
+
+    async def stored(self, index: str) -> Mapping[DocumentVersion, Counts]:
+        with translated(f"index {index!r}"):
+            return merged(await self._versions(_live(index)), await self._versions(_staged(index)))
+
     async def count(self, index: str) -> Counts:
         with translated(f"index {index!r}"):
             live, staged = await asyncio.gather(self._client.count(_live(index)), self._client.count(_staged(index)))
@@ -158,6 +169,13 @@ class ServerStore:
     async def _has(self, name: str, version: DocumentVersion) -> bool:
         return (await self._client.count(name, conditions.of_versions([version], SERVER))).count > 0
 
+    async def _versions(self, name: str) -> Counter[DocumentVersion]:
+        found: Counter[DocumentVersion] = Counter()
+        async for record in self._scroll(name, models.Filter(), with_payload=["document", "version"]):
+            payload = record.payload or {}
+            found[DocumentVersion(payload["document"], payload["version"])] += 1
+        return found
+
     async def _copy(self, source: str, target: str, condition: models.Filter) -> None:
         batch: list[models.PointStruct] = []
         async for record in self._scroll(source, condition, with_vectors=True):
@@ -169,12 +187,22 @@ class ServerStore:
             await self._client.upsert(target, batch)
 
     async def _scroll(
-        self, name: str, condition: models.Filter, *, with_vectors: bool = False
+        self,
+        name: str,
+        condition: models.Filter,
+        *,
+        with_vectors: bool = False,
+        with_payload: bool | list[str] = True,
     ) -> AsyncIterator[models.Record]:
         offset: Any = None
         while True:
             records, offset = await self._client.scroll(
-                name, condition, limit=_SCROLL_POINTS, offset=offset, with_vectors=with_vectors
+                name,
+                condition,
+                limit=_SCROLL_POINTS,
+                offset=offset,
+                with_vectors=with_vectors,
+                with_payload=with_payload,
             )
             for record in records:
                 yield record
