@@ -1,31 +1,46 @@
 """`murphey ingest PATH…`, and the groups `murphey documents` and `murphey jobs`."""
 
 import asyncio
-import json
-import math
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from ingest import cli_documents, cli_jobs
-from ingest.documents import Metadata, MetadataValue
-from ingest.sending import Progress, Result, Sender
-from ingest.sources import Source, find_sources
+from ingest.cli_progress import Display
+from ingest.gathering import Gatherer, check_places
+from ingest.labels import Labels
+from ingest.orders import Order
+from ingest.planning import Step
+from ingest.sending import Sender
 from mesh import terminal
 from mesh.discovery import channel_for
+from mesh.errors import InvalidInput, MurpheyError
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 
-MANY_ALIKE = 100
-"""More files than that with one error, such as a service that is down, are named together."""
-
 CollectionOption = Annotated[str, typer.Option("--collection", help="The collection's id.")]
+PrefixOption = Annotated[str, typer.Option(help="Put before each document's name, such as reports/.")]
+MetaOption = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE, kept with each document: a number, true, a date, or text. A key again makes a list."),
+]
+MetaCsvOption = Annotated[
+    Path | None, typer.Option(help="CSV with a column path and a column for each key, a row for each file.")
+]
+SyncOption = Annotated[
+    bool,
+    typer.Option(
+        "--sync", help="Also remove what is no longer in the folders: all documents whose name begins with --prefix."
+    ),
+]
+WatchOption = Annotated[bool, typer.Option("--watch", help="Go on, and do it again whenever something changes.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Let --sync remove everything when a folder is empty.")]
+PrivateOption = Annotated[
+    bool, typer.Option("--allow-private", help="Read URLs at private addresses, such as this machine's, too.")
+]
 
 
 def register(root: typer.Typer) -> None:
@@ -36,108 +51,110 @@ def register(root: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, and URLs of s3://, gs://, az:// and https://.")],
     collection: CollectionOption = "default",
-    prefix: Annotated[str, typer.Option(help="Put before each document's name, such as reports/.")] = "",
-    meta: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, kept with each document; may be repeated.")] = None,
+    prefix: PrefixOption = "",
+    meta: MetaOption = None,
+    meta_csv: MetaCsvOption = None,
+    sync: SyncOption = False,
+    watch: WatchOption = False,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    allow_private: PrivateOption = False,
     data: terminal.DataOption = terminal.DEFAULT_DATA,
     target: terminal.TargetOption = None,
     as_json: terminal.JsonOption = False,
 ) -> None:
-    """Make documents searchable. A name that is there already is replaced; unchanged files are not sent."""
-    for path in paths:
-        if not path.exists():
-            terminal.fail(f"There is no file or folder {path}.", code=2)
-    metadata = dict(_metadata(pair) for pair in meta or [])
-    outcome = _Outcome(as_json)
-    terminal.run(_ingest(list(find_sources(paths, prefix)), collection, metadata, data, target, outcome))
-    outcome.finish()
+    """Make documents searchable. A name that is there already is replaced; unchanged files are not sent.
+
+    Metadata may also stand beside a file, in FILE.meta.json.
+    """
+    try:
+        check_places(paths, sync=sync, watch=watch)
+        if watch and dry_run:
+            raise InvalidInput("--watch and --dry-run exclude each other.")
+        labels = Labels.read(meta or [], meta_csv)
+    except InvalidInput as error:
+        terminal.fail(error.message, code=2)
+    order = Order(paths, f"collections/{collection}", prefix, labels, sync, force)
+    work = _Work(order, Display(as_json, each=watch, dry_run=dry_run), data, target, allow_private)
+    terminal.run(work.watch() if watch else work.once())
+    for name in sorted(labels.unused):
+        terminal.console.print(f"{meta_csv} names {name}, which is not among the files.", markup=False, soft_wrap=True)
+    work.display.finish()
 
 
-async def _ingest(
-    sources: list[Source], collection: str, metadata: Metadata, data: Path, target: str | None, outcome: "_Outcome"
-) -> None:
-    async with channel_for("ingest", data, target) as channel:
-        with outcome.bars(len(sources)):
-            stub = IngestServiceStub(channel)
-            sender = Sender(stub, f"collections/{collection}", metadata, outcome.report, outcome.advance)
+class _Work:
+    """An order on its way to a mesh."""
+
+    def __init__(self, order: Order, display: Display, data: Path, target: str | None, allow_private: bool) -> None:
+        self.order, self.display = order, display
+        self._data, self._target, self._allow_private = data, target, allow_private
+
+    async def once(self) -> None:
+        """Does it, or says what it would do."""
+        async with self._gatherer() as gatherer, self._sender() as sender:
+            sources = await self.order.find(gatherer)
+            if self.display.dry_run:
+                await self.order.expect(sender, sources)
+                return
             try:
-                await sender.send(sources)
+                with self.display.bars():
+                    await self.order.carry_out(sender, sources)
             except asyncio.CancelledError:
-                terminal.console.print(
-                    "Interrupted. What was uploaded goes on in the service; see [bold]murphey jobs list[/bold]."
-                )
+                await self._interrupted(sender)
                 raise
 
+    async def watch(self) -> None:
+        """Does it again and again."""
+        from ingest.watching import watch  # only here: loading the library takes time
 
-@dataclass
-class _Outcome:
-    """What is shown: bars while it runs, a line a file for machines, and the summary."""
+        settled: dict[str, Step] = {}
+        async with self._gatherer() as gatherer:
 
-    as_json: bool
-    counts: Counter[str] = field(default_factory=Counter)
-    chunks: int = 0
-    failed: list[Result] = field(default_factory=list)
-    _bars: Bars | None = None
+            async def do_pass() -> None:
+                try:
+                    async with self._sender(settled) as sender:
+                        await self._pass(gatherer, sender, settled)
+                except MurpheyError:
+                    settled.clear()
+                    raise
 
-    @contextmanager
-    def bars(self, files: int) -> Iterator[None]:
-        """Shows a bar a stage on a terminal."""
-        columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        disable = self.as_json or not terminal.console.is_terminal
-        with Bars(*columns, console=terminal.console, disable=disable, transient=True) as self._bars:
-            for name in ("uploaded", "parsed", "embedded", "done"):
-                self._bars.add_task(name, total=None if name == "embedded" else files)
-            yield
+            await watch([Path(place) for place in self.order.places], do_pass, self._tell)
 
-    def advance(self, progress: Progress) -> None:
-        """Moves the bars."""
-        if self._bars is not None:
-            counted = (progress.stored, progress.parsed, progress.embedded, progress.ended)
-            for task, completed in zip(self._bars.task_ids, counted, strict=True):
-                self._bars.update(task, completed=completed)
-            self._bars.update(self._bars.task_ids[2], total=progress.chunks or None)
+    async def _pass(self, gatherer: Gatherer, sender: Sender, settled: dict[str, Step]) -> None:
+        first = not settled
+        sources = await self.order.find(gatherer)
+        for name in settled.keys() - {source.display_name for source in sources}:
+            del settled[name]
+        await self.order.carry_out(sender, sources)
+        if first:
+            self._tell(f"{self.display.summary()} Watching; Ctrl-C ends it.")
 
-    def report(self, result: Result) -> None:
-        """A file has ended."""
-        self.counts[result.status] += 1
-        self.chunks += result.chunks
-        if result.status == "failed":
-            self.failed.append(result)
-        if self.as_json:
-            terminal.print_json({
-                "path": str(result.path), "document": result.document, "status": result.status,
-                "chunks": result.chunks, "error": result.error,
-            })  # fmt: skip
+    @asynccontextmanager
+    async def _sender(self, settled: dict[str, Step] | None = None) -> AsyncIterator[Sender]:
+        async with channel_for("ingest", self._data, self._target) as channel:
+            yield Sender(
+                IngestServiceStub(channel), self.order.collection, self.display.report, self.display.advance, settled
+            )
 
-    def finish(self) -> None:
-        """The summary; exit 1 when a file failed."""
-        by_error: dict[str | None, list[Result]] = {}
-        for result in self.failed:
-            by_error.setdefault(result.error, []).append(result)
-        for error, results in by_error.items():
-            shown = results if len(results) <= MANY_ALIKE or self.as_json else results[:1]
-            for result in shown:
-                more = "" if shown is results else f" and {len(results) - 1} more files"
-                terminal.console.print(f"failed: {result.path}{more}: {error}", markup=False, soft_wrap=True)
-        if not self.as_json:
-            parts = [f"{self.counts[status]} {status}" for status in ("indexed", "replaced", "unchanged", "failed")]
-            terminal.out.print(f"{self.counts.total()} files: {', '.join(parts)}; {self.chunks} chunks.")
-        if self.failed:
-            raise typer.Exit(1)
+    def _gatherer(self) -> AbstractAsyncContextManager[Gatherer]:
+        return Gatherer.open(self.order.places, self.order.prefix, allow_private=self._allow_private)
 
+    def _tell(self, message: str) -> None:
+        terminal.console.print(message, markup=False, soft_wrap=True)
 
-def _metadata(pair: str) -> tuple[str, MetadataValue]:
-    """KEY=VALUE; numbers, true and false are taken as such, `KEY="2024"` as a string."""
-    key, separator, text = pair.partition("=")
-    if not separator or not key:
-        terminal.fail(f"--meta {pair!r} is not of the form KEY=VALUE.", code=2)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return key, text
-    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return key, value
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return key, value
-    return key, text
+    async def _interrupted(self, sender: Sender) -> None:
+        """What was uploaded goes on, unless somebody who looks on says no."""
+        jobs = len(sender.follower.open_jobs)
+        if (
+            jobs
+            and self.display.interactive
+            and not typer.confirm(
+                f"{jobs} documents are on their way. Leave them to the service?", default=True, err=True
+            )
+        ):
+            await sender.follower.cancel()
+            self._tell(f"{jobs} jobs are cancelled. Earlier versions of their documents stay as they are.")
+        elif jobs:
+            self._tell("Interrupted. What was uploaded goes on in the service; see `murphey jobs list`.")

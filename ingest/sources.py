@@ -1,55 +1,73 @@
-"""Files that a command was pointed at, and what each is called as a document."""
+"""What a command was pointed at: things to send, what each is called as a document, and where their bytes come from."""
 
-import os
-import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ingest.documents import Metadata, check_display_name
+from mesh.errors import InvalidInput, MurpheyError
+
+
+class Changed(Exception):
+    """The content is no longer what it was when it was identified."""
+
+
+class Unreadable(MurpheyError):
+    """The content cannot be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Tells one content from another before it is sent.
+
+    `sha256` is in hexadecimal, empty where only the origin has the bytes; `size_bytes` is 0 where it is not known;
+    `stamp` changes when the content does, such as a time of change or an ETag; `known` goes into the metadata.
+    """
+
+    sha256: str
+    size_bytes: int
+    stamp: str
+    known: Metadata = field(default_factory=dict)
+
+
+class Content(Protocol):
+    """Bytes somewhere. Both raise Unreadable."""
+
+    async def identify(self) -> Identity:
+        """What the content is now."""
+        ...
+
+    def pieces(self, identity: Identity) -> AsyncGenerator[bytes, None]:
+        """The bytes. Changed, at the end at the latest, when they are not those that were identified."""
+        ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to send. `problem` says why it cannot be, where that shows before it is opened."""
+    """Something to send; `path` is its path or URL. `problem` says why it cannot be, where that shows at once.
 
-    path: Path
-    display_name: str
-    problem: str = ""
-
-
-def find_sources(paths: Sequence[Path], prefix: str) -> Iterator[Source]:
-    """The files below the paths, in a stable order.
-
-    A file in a folder that was given is called by its path in that folder, a file given itself by its name; `prefix` comes
-    before both. Hidden files and folders are left out, a link to a folder is not followed. The second of two different
-    files with one name has a problem.
+    With `hides` it stands for a folder that could not be looked into: documents below its name may still exist.
     """
-    taken: dict[str, Path] = {}
-    for given in paths:
-        for path, name in _walk(given):
-            display_name = unicodedata.normalize("NFC", prefix + name)
-            first = taken.setdefault(display_name, path)
-            if first is path:
-                yield Source(path, display_name)
-            elif not _same_file(first, path):
-                yield Source(
-                    path, display_name, f"{first} has the same name {display_name}: give one of them --prefix."
-                )
+
+    path: str
+    display_name: str
+    content: Content | None = None
+    metadata: Metadata = field(default_factory=dict)
+    problem: str = ""
+    hides: bool = False
 
 
-def _walk(given: Path) -> Iterator[tuple[Path, str]]:
-    if not given.is_dir():
-        yield given, given.name
-        return
-    for folder, folders, files in os.walk(given, onerror=None):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                path = Path(folder) / name
-                yield path, path.relative_to(given).as_posix()
-
-
-def _same_file(first: Path, second: Path) -> bool:
+def named(path: str, display_name: str, content: Content) -> Source:
+    """A source, or one with a problem when it cannot be called that."""
     try:
-        return first.samefile(second)
-    except OSError:
-        return False
+        check_display_name(display_name)
+    except InvalidInput as error:
+        return Source(path, display_name, problem=error.message)
+    return Source(path, display_name, content)
+
+
+def printable(text: str) -> str:
+    """On one line of a terminal, whatever a file name holds: control characters and broken UTF-8 are escaped."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -1,0 +1,120 @@
+"""Follows jobs to their end, by what changed since the last look."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingest.patience import Patience
+from ingest.results import Progress, Status
+from ingest.sources import Source
+from mesh.errors import Overloaded, Unavailable, translated
+from murphey.ingest.v1 import ingest_pb2 as pb
+from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+
+POLL_S = 0.3
+CLOCK_MARGIN_US = 1_500_000
+"""Changes are stored a little after the time that they carry."""
+LOOK_AT_ALL_S = 10.0
+"""Without any change for so long, all jobs are looked at, in case that one was missed."""
+CALL_TIMEOUT_S = 30.0
+CANCELLED_AT_ONCE = 16
+
+_STATUS: dict[int, Status] = {
+    pb.JOB_OUTCOME_INDEXED: "indexed", pb.JOB_OUTCOME_UNCHANGED: "unchanged", pb.JOB_OUTCOME_REPLACED: "replaced",
+}  # fmt: skip
+_ENDED = (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED)
+
+
+@dataclass
+class Follower:
+    """The jobs of one command, those of its own `batch` and others that do the same already."""
+
+    stub: IngestServiceStub
+    patience: Patience
+    progress: Progress
+    end: Callable[[Source, Status, int, str | None], None]
+    batch: str = field(default_factory=lambda: secrets.token_hex(8))
+    _seen_us: dict[str, int] = field(default_factory=dict)
+    _changed_s: float = 0.0
+    _open: dict[str, tuple[Source, pb.Job]] = field(default_factory=dict)
+
+    def take(self, source: Source, job: pb.Job) -> None:
+        """The job as it now is."""
+        before = self._open.pop(job.name, (source, pb.Job()))[1]
+        self.progress.parsed += (job.stage >= pb.JOB_STAGE_PARSED) - (before.stage >= pb.JOB_STAGE_PARSED)
+        self.progress.chunks += job.total_chunks - before.total_chunks
+        self.progress.embedded += job.indexed_chunks - before.indexed_chunks
+        if job.state not in _ENDED:
+            self._open[job.name] = (source, job)
+        elif job.state == pb.JOB_STATE_SUCCEEDED:
+            self.end(source, _STATUS[job.outcome], job.total_chunks, None)
+        else:
+            stopped = "The job was cancelled, or a newer upload of the same name took its place."
+            self.end(source, "failed", 0, job.error.message or stopped)
+
+    @property
+    def open_jobs(self) -> list[str]:
+        """Jobs that have not ended."""
+        return list(self._open)
+
+    async def follow(self, uploads: "asyncio.Future[Any]") -> None:
+        """Until the uploads are done and no job is open. Unavailable when the service stays away."""
+        while not uploads.done() or self._open:
+            await (asyncio.wait([uploads], timeout=POLL_S) if not uploads.done() else asyncio.sleep(POLL_S))
+            try:
+                await self._look()
+            except (Unavailable, Overloaded):
+                if self.patience.spent:
+                    raise
+
+    async def cancel(self) -> None:
+        """Stops the jobs that have not ended."""
+        places = asyncio.Semaphore(CANCELLED_AT_ONCE)
+
+        async def stop(name: str) -> None:
+            async with places:
+                with translated("ingest service"):
+                    await self.stub.CancelJob(pb.CancelJobRequest(name=name), timeout=CALL_TIMEOUT_S)
+
+        await asyncio.gather(*(stop(name) for name in self._open))
+
+    async def _look(self) -> None:
+        """Reads what changed since the last look."""
+        if not self._open:
+            return
+        loop = asyncio.get_running_loop()
+        look_at_all = loop.time() - self._changed_s > LOOK_AT_ALL_S
+        if look_at_all:
+            self._changed_s = loop.time()
+        for batch in sorted({job.batch for _, job in self._open.values()}):
+            if batch:
+                await self._look_at_batch(batch, look_at_all)
+        for name in [name for name, (_, job) in self._open.items() if not job.batch]:
+            await self._look_at_job(name)
+
+    async def _look_at_batch(self, batch: str, look_at_all: bool) -> None:
+        request = pb.ListJobsRequest(page_size=1000, batch=batch)
+        since_us = 0 if look_at_all else max(0, self._seen_us.get(batch, 0) - CLOCK_MARGIN_US)
+        request.updated_since.FromMicroseconds(since_us)
+        while True:
+            with translated("ingest service"):
+                response = await self.stub.ListJobs(request, timeout=CALL_TIMEOUT_S)
+            self.patience.reached()
+            for job in response.jobs:
+                self._notice(job)
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    async def _look_at_job(self, name: str) -> None:
+        with translated("ingest service"):
+            self._notice((await self.stub.GetJob(pb.GetJobRequest(name=name), timeout=CALL_TIMEOUT_S)).job)
+        self.patience.reached()
+
+    def _notice(self, job: pb.Job) -> None:
+        self._seen_us[job.batch] = max(self._seen_us.get(job.batch, 0), job.update_time.ToMicroseconds())
+        if job.name in self._open and job.update_time != self._open[job.name][1].update_time:
+            self._changed_s = asyncio.get_running_loop().time()
+            self.take(self._open[job.name][0], job)

@@ -1,0 +1,1 @@
+"""Where documents come from: folders of this machine, object stores and the web."""

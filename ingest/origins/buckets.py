@@ -1,0 +1,129 @@
+"""Objects of S3, Google Cloud Storage and Azure by URL, streamed; credentials come from where each provider's tools look."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore, from_url
+
+from ingest.documents import Metadata
+from ingest.origins.pacing import PIECE_BYTES, Pace, paced
+from ingest.sources import Changed, Identity, Source, Unreadable, named
+from mesh.errors import InvalidInput
+
+SCHEMES = ("s3", "gs", "az")
+ANSWER_S = 60.0
+"""How long a store may take to begin an answer, its client's own retries included."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A store, and the URL that its keys are below."""
+
+    store: ObjectStore
+    url: str
+
+    async def find(self, key: str, prefix: str) -> list[Source]:
+        """The object of this key, or else all objects below it, called by what follows it.
+
+        Empty objects that some tools put where they think a folder is are left out.
+        """
+        try:
+            if key and not key.endswith("/") and (meta := await self._head(key)):
+                return [self._source(meta, prefix + key.rsplit("/", 1)[-1])]
+            folder = key if not key or key.endswith("/") else f"{key}/"
+            pages = obstore.list(self.store, folder or None)
+            metas = _without_folders([meta async for page in pages for meta in page], folder)
+        except BaseError as error:
+            raise _unreadable(error) from error
+        if not metas and not key.endswith("/") and key:
+            raise Unreadable(f"There is no object {self.url}/{key}, and none below it.")
+        return [self._source(meta, prefix + meta["path"][len(folder) :]) for meta in sorted(metas, key=_path)]
+
+    async def _head(self, key: str) -> Any:
+        try:
+            return await asyncio.wait_for(obstore.head_async(self.store, key), ANSWER_S)
+        except FileNotFoundError:
+            return None
+        except TimeoutError:
+            raise Unreadable(f"{self.url} did not answer within {ANSWER_S:g} s.") from None
+
+    def _source(self, meta: Any, display_name: str) -> Source:
+        url = f"{self.url}/{meta['path']}"
+        return named(url, display_name, StoredObject(self.store, meta["path"], url, _identity(meta, url)))
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object. Its ETag, which the listing told, stands for its content."""
+
+    store: ObjectStore
+    key: str
+    url: str
+    listed: Identity
+    pace: Pace = field(default_factory=Pace)
+
+    async def identify(self) -> Identity:
+        """As the listing said."""
+        return self.listed
+
+    async def pieces(self, identity: Identity) -> AsyncGenerator[bytes, None]:
+        """Its bytes. Changed when it is not the one that was listed."""
+        try:
+            result = await asyncio.wait_for(obstore.get_async(self.store, self.key), ANSWER_S)
+            if _identity(result.meta, self.url).stamp != identity.stamp:
+                raise Changed
+            async for piece in paced(_bytes(result), self.pace):
+                yield piece
+        except FileNotFoundError:
+            raise Unreadable("The object is no longer there.") from None
+        except TimeoutError:
+            raise Unreadable(f"The object store did not answer within {ANSWER_S:g} s.") from None
+        except BaseError as error:
+            raise _unreadable(error) from error
+
+
+async def find_objects(url: str, prefix: str) -> list[Source]:
+    """What a URL such as `s3://bucket/reports/` names. InvalidInput for one that is none; Unreadable."""
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.username:
+        raise InvalidInput(f"{url} is not of the form {parts.scheme}://BUCKET/PREFIX/.")
+    root = f"{parts.scheme}://{parts.netloc}"
+    try:
+        store = from_url(root)
+    except (BaseError, ValueError) as error:
+        raise _unreadable(error) from error
+    return await Bucket(store, root).find(parts.path.lstrip("/"), prefix)
+
+
+async def _bytes(result: Any) -> AsyncIterator[bytes]:
+    async for piece in result.stream(min_chunk_size=PIECE_BYTES):
+        yield bytes(piece)
+
+
+def _without_folders(metas: list[Any], folder: str) -> list[Any]:
+    """The engine gives a key without the `/` at its end, which would tell."""
+    folders = {folder.rstrip("/")}
+    for meta in metas:
+        parts = meta["path"].split("/")
+        folders.update("/".join(parts[:count]) for count in range(1, len(parts)))
+    return [meta for meta in metas if meta["size"] or meta["path"] not in folders]
+
+
+def _identity(meta: Any, url: str) -> Identity:
+    stamp = meta.get("e_tag") or meta["last_modified"].isoformat()
+    known: Metadata = {"source": url, "etag": stamp}
+    return Identity("", meta["size"], stamp, known)
+
+
+def _path(meta: Any) -> str:
+    return meta["path"]
+
+
+def _unreadable(error: Exception) -> Unreadable:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return Unreadable(f"The object store does not give it: {reason}")

@@ -1,0 +1,133 @@
+"""Objects of a store: which are found, how they are called, and that they are streamed without touching the disk."""
+
+import asyncio
+import os
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
+
+import obstore
+import pytest
+from obstore.store import MemoryStore
+
+from ingest.gathering import Gatherer
+from ingest.origins.buckets import Bucket, find_objects
+from ingest.results import Result
+from ingest.sending import Sender
+from ingest.sources import Changed, Source, Unreadable
+from mesh.errors import InvalidInput
+from tests.ingest.conftest import Service
+from tests.ingest.test_web import respond, web_server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OBJECTS = {
+    "docs/": b"", "docs/a.txt": b"Words of a.", "docs/sub/": b"", "docs/sub/b.txt": b"Words of b.", "docs.txt": b"Others.",
+}  # fmt: skip
+
+
+def bucket() -> Bucket:
+    store = MemoryStore()
+    for key, data in OBJECTS.items():
+        if not key.endswith("/"):
+            obstore.put(store, key, data)
+    return Bucket(store, "s3://bucket")
+
+
+async def names(key: str, prefix: str = "") -> dict[str, str]:
+    return {source.display_name: source.path for source in await bucket().find(key, prefix)}
+
+
+async def test_a_prefix_is_a_folder_and_an_object_a_file() -> None:
+    below = {"a.txt": "s3://bucket/docs/a.txt", "sub/b.txt": "s3://bucket/docs/sub/b.txt"}
+    assert await names("docs/") == below
+    assert await names("docs") == below
+    assert await names("docs/a.txt", "p/") == {"p/a.txt": "s3://bucket/docs/a.txt"}
+    assert set(await names("")) == {"docs/a.txt", "docs/sub/b.txt", "docs.txt"}
+    assert await names("nothing/") == {}
+    with pytest.raises(Unreadable, match="no object s3://bucket/nothing"):
+        await names("nothing")
+
+
+async def test_an_object_is_read_as_it_was_listed_or_not_at_all() -> None:
+    found = bucket()
+    [source] = await found.find("docs/a.txt", "")
+    assert source.content is not None
+    identity = await source.content.identify()
+    assert (identity.size_bytes, identity.known["source"]) == (11, "s3://bucket/docs/a.txt")
+    assert b"".join([piece async for piece in source.content.pieces(identity)]) == OBJECTS["docs/a.txt"]
+    obstore.put(found.store, "docs/a.txt", b"Other words.")
+    with pytest.raises(Changed):
+        await anext(source.content.pieces(identity))
+    obstore.delete(found.store, "docs/a.txt")
+    with pytest.raises(Unreadable, match="no longer there"):
+        await anext(source.content.pieces(identity))
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///key", "s3://bucket/a?b=c", "s3://user@bucket/a"])
+async def test_urls_that_are_none_are_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="not of the form"):
+        await find_objects(url, "")
+
+
+async def small_s3(method: str, path: str, writer: asyncio.StreamWriter) -> None:
+    """As much of S3 as listing and reading need."""
+    parts = urlsplit(path)
+    key = parts.path.removeprefix("/bucket").lstrip("/")
+    if key in OBJECTS and key:
+        headers = {
+            "Content-Length": str(len(OBJECTS[key])),
+            "ETag": f'"{len(OBJECTS[key])}"',
+            "Last-Modified": MODIFIED,
+        }
+        respond(writer, 200, headers, OBJECTS[key] if method == "GET" else b"")
+    elif key:
+        respond(writer, 404, {"Content-Length": "0"})
+    else:
+        prefix = parse_qs(parts.query).get("prefix", [""])[0]
+        body = _listing(sorted(key for key in OBJECTS if key.startswith(prefix)))
+        respond(writer, 200, {"Content-Length": str(len(body)), "Content-Type": "application/xml"}, body)
+
+
+MODIFIED = "Mon, 06 May 2024 10:00:00 GMT"
+
+
+def _listing(keys: list[str]) -> bytes:
+    entries = "".join(
+        f"<Contents><Key>{escape(key)}</Key><LastModified>2024-05-06T10:00:00.000Z</LastModified>"
+        f'<ETag>"{len(OBJECTS[key])}"</ETag><Size>{len(OBJECTS[key])}</Size></Contents>'
+        for key in keys
+    )
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+
+async def ingested(service: Service, url: str, prefix: str) -> list[Result]:
+    results: list[Result] = []
+    async with Gatherer.open([url], prefix, allow_private=False) as gatherer:
+        sources: list[Source] = await gatherer.find()
+        await Sender(service.stub, "collections/default", results.append, lambda progress: None).send(sources)
+    return sorted(results, key=lambda result: result.document)
+
+
+async def test_a_bucket_is_ingested_once(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with web_server(small_s3) as server:
+        for name, value in {
+            "AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "id", "AWS_REGION": "eu-west-1",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        first = await ingested(service, "s3://bucket/docs/", "s3/")
+        second = await ingested(service, "s3://bucket/docs", "s3/")
+        missing = await ingested(service, "s3://bucket/nothing", "s3/")
+
+    assert [(result.path, result.document, result.status) for result in first] == [
+        ("s3://bucket/docs/a.txt", "s3/a.txt", "indexed"),
+        ("s3://bucket/docs/sub/b.txt", "s3/sub/b.txt", "indexed"),
+    ]
+    assert [result.status for result in second] == ["unchanged", "unchanged"]
+    assert [(result.status, "no object" in str(result.error)) for result in missing] == [("failed", True)]
+    document = await service.document("s3/a.txt")
+    assert dict(document.metadata) == {"source": "s3://bucket/docs/a.txt", "etag": '"11"'}
+    assert await service.text(document) == "Words of a."
+    assert os.listdir(tmp_path) == []
