@@ -11,6 +11,7 @@ from ingest.index.retriever import RetrieverIndex
 from ingest.jobs import JobChanges
 from ingest.library import Library
 from ingest.parsers.pool import WorkerLimits, WorkerPool
+from ingest.parsers.reading import ReadLimits
 from ingest.pipeline import Pipeline, PipelineLimits
 from ingest.registration import Registration
 from ingest.relabelling import Relabelling
@@ -82,7 +83,13 @@ def _batch_limits(settings: IngestSettings) -> BatchLimits:
 def _worker_limits(settings: IngestSettings) -> WorkerLimits:
     return WorkerLimits(
         settings.parsers, settings.parse_timeout_s, settings.parser_memory_mib, settings.documents_per_parser,
-        settings.max_text_mib * MEBIBYTE, settings.tokenizer, settings.models,
+        settings.tokenizer, settings.models,
+        ReadLimits(
+            max_text_bytes=settings.max_text_mib * MEBIBYTE, max_pages=settings.max_pages,
+            max_members=settings.max_archive_files, max_unpacked_bytes=settings.max_unpacked_mib * MEBIBYTE,
+            max_depth=settings.max_archive_depth,
+        ),
+        settings.ocr_languages,
     )  # fmt: skip
 
 

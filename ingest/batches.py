@@ -5,18 +5,17 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.documents import Metadata
 from ingest.index.chunk_index import Chunk, DocumentChunks
+from ingest.parsers.rows import Context, CutRows, Rows
 from ingest.runs import Work
 from ingest.storage import Storage
 
 _NAMESPACE = uuid.UUID("5b1f0a56-7a0e-4e0b-9d4c-0f2f7c6a9c11")
-Rows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,15 @@ class Member:
 
 @dataclass(frozen=True)
 class ChunkTable:
-    """All chunks of a run as rows (parsers.worker.ROW), in the order of its members, and the heading paths they name."""
+    """All chunks of a run, in the order of its members."""
 
     members: list[Member]
-    rows: Rows
-    headings: list[list[str]]
+    cut: CutRows
+
+    @property
+    def rows(self) -> Rows:
+        """A row (parsers.rows.ROW) for each chunk."""
+        return self.cut.rows
 
     def counts(self, end: int) -> npt.NDArray[np.int64]:
         """How many of the first `end` chunks each member has."""
@@ -47,7 +50,10 @@ class ChunkTable:
 
     def to_bytes(self) -> bytes:
         """As `from_bytes` reads it."""
-        described = json.dumps({"members": [vars(member) for member in self.members], "headings": self.headings})
+        described = json.dumps({
+            "members": [vars(member) for member in self.members], "headings": self.cut.headings,
+            "contexts": [context.to_json() for context in self.cut.contexts],
+        })  # fmt: skip
         buffer = io.BytesIO()
         np.savez(buffer, rows=self.rows, described=np.frombuffer(described.encode(), np.uint8))
         return buffer.getvalue()
@@ -58,7 +64,8 @@ class ChunkTable:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             described = json.loads(arrays["described"].tobytes())
             members = [Member(**member) for member in described["members"]]
-            return cls(members, arrays["rows"], described["headings"])
+            contexts = [Context.from_json(context) for context in described["contexts"]]
+            return cls(members, CutRows(arrays["rows"], described["headings"], contexts))
 
 
 def table_key(run: str) -> str:
@@ -97,7 +104,10 @@ async def _document_chunks(
             start=int(row["start"]),
             end=int(row["end"]),
             page=int(row["page"]),
-            headings=table.headings[row["heading"]],
+            headings=table.cut.headings[row["heading"]],
+            place=table.cut.contexts[row["context"]].place,
+            table=int(row["table"]),
+            table_header=table.cut.contexts[row["context"]].table_header,
         )
         for index, row in enumerate(rows, first_index)
     ]

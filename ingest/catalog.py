@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.database import Database, discard
-from ingest.documents import Document, DocumentState
+from ingest.documents import Document, DocumentState, Version
 from ingest.jobs import Job, JobChanges, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, DOCUMENTS, STATE_OF_DOCUMENT, to_document, to_job
 from ingest.tables import documents, jobs, versions
@@ -180,6 +180,11 @@ def object_keys(raw_key: str, text_key: str) -> list[str]:
 def index_key(text_key: str) -> str:
     """Where the TextIndex of a text is kept, if it has one."""
     return f"{text_key}.index"
+
+
+def has_index(version: Version) -> bool:
+    """Whether there is a TextIndex: for every text but a raw file whose characters are all one byte."""
+    return version.text_key != version.raw_key or version.text_bytes != version.text_length
 
 
 def _of(collection: str, document: str) -> Any:

@@ -2,18 +2,20 @@
 
 Recursive splitting is langchain-text-splitters': paragraphs, then lines, sentences, words. It is told to keep every
 separator and every space, so that its pieces joined are the text again and their places are running sums, never a search.
-Markdown is cut at headings first: small sections are put together, large ones split evenly. Text comes in blocks, so that
-memory does not grow with the document.
+Text with headings is cut at them first: small sections are put together, large ones split evenly. A table stays whole where
+it fits; a larger one is cut by rows, and its header goes with each piece beside the text, so that spans stay exact. Text
+comes in blocks, so that memory does not grow with the document.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, takewhile
 from math import ceil
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from ingest.headings import Outline, Section
+from ingest.markdown_tables import Table, Tables, row_spans
 from ingest.tokens import LONG_WORD_CHARACTERS
 
 CountTokens = Callable[[str], int]
@@ -46,28 +48,53 @@ class ChunkSize:
 
 @dataclass(frozen=True)
 class Cut:
-    """A chunk's place in characters, and the headings above it, outermost first."""
+    """A chunk's place in characters, and the headings above it, outermost first.
+
+    `table` is the number of the table in the document that the chunk holds or begins in, 0 for none; `table_header` is the
+    line of that table's header where the chunk holds rows without it.
+    """
 
     start: int
     end: int
     headings: tuple[str, ...]
+    table: int = 0
+    table_header: str = ""
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A piece of a block; `rows` are those of a table that begins before it."""
+
+    start: int
+    end: int
+    rows: Table | None = None
 
 
 class Chunker:
     """Cuts one document, block after block."""
 
-    def __init__(self, size: ChunkSize, count: CountTokens, *, markdown: bool) -> None:
+    def __init__(
+        self, size: ChunkSize, count: CountTokens, *, outline: Outline | None = None, tables: bool = False
+    ) -> None:
         self._size = size
         self._count = count
-        self._outline = Outline() if markdown else None
+        self._outline = outline
+        self._find_tables = Tables().find if tables else _no_tables
 
     def cut(self, blocks: Iterable[str]) -> Iterator[Cut]:
         """The chunks in order. They hold all of the text but white space at their ends."""
         offset = 0
         for block in blocks:
+            tables = self._find_tables(block)
             for group in self._groups(block):
-                for start, end, headings in self._cut_group(block, group):
-                    yield Cut(offset + start, offset + end, headings)
+                for span, headings in self._cut_group(block, group, tables):
+                    table = span.rows or next(
+                        (table for table in tables if table.start < span.end and span.start < table.end), None
+                    )
+                    yield Cut(
+                        offset + span.start, offset + span.end, headings, table.number if table else 0,
+                        span.rows.header if span.rows else "",
+                    )  # fmt: skip
             offset += len(block)
 
     def _groups(self, block: str) -> Iterator[list[tuple[Section, int]]]:
@@ -97,36 +124,83 @@ class Chunker:
         window = self._size.window_tokens - SPECIAL_TOKENS - self._count(" ".join(headings))
         return max(16, min(self._size.chunk_tokens, window))
 
-    def _cut_group(self, block: str, group: list[tuple[Section, int]]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    def _cut_group(
+        self, block: str, group: list[tuple[Section, int]], tables: list[Table]
+    ) -> Iterator[tuple[_Span, tuple[str, ...]]]:
         first, start, end = group[0][0], group[0][0].start, group[-1][0].end
         tokens = sum(tokens for _, tokens in group)
-        if tokens <= self._room(first.above) and end - start <= MAX_CHUNK_CHARACTERS:
+        inside = [table for table in tables if start <= table.start < end]
+        continued = bool(inside) and inside[0].body == inside[0].start
+        if tokens <= self._room(first.above) and end - start <= MAX_CHUNK_CHARACTERS and not continued:
             above = later = _common([section.above for section, _ in group])
-            spans = [(start, end)]
+            spans = [_Span(start, end)]
         else:
             above, later = first.above, first.path
             room = min(self._room(above), self._room(later))
-            spans = self._split(block, start, end, tokens, room)
-        for number, (left, right) in enumerate(spans):
-            stripped = _stripped(block, left, right)
+            spans = self._split_at_tables(block, start, end, inside, room)
+        for number, span in enumerate(spans):
+            stripped = _stripped(block, span.start, span.end)
             if stripped:
-                yield *stripped, above if number == 0 else later
+                yield _Span(*stripped, span.rows), above if number == 0 else later
 
-    def _split(self, block: str, start: int, end: int, tokens: int, room: int) -> list[tuple[int, int]]:
+    def _split_at_tables(self, block: str, start: int, end: int, tables: list[Table], room: int) -> list[_Span]:
+        """Text between tables as text, tables whole or by rows; what is small goes with what stands before it."""
+        spans: list[_Span] = []
+        at = start
+        for table in tables:
+            if table.start > at:
+                spans += self._split(block, at, table.start, room)
+            spans += self._split_table(block, table, min(table.end, end), room)
+            at = min(table.end, end)
+        if at < end:
+            spans += self._split(block, at, end, room)
+        return self._with_small_ones(block, spans, room) if tables else spans
+
+    def _split_table(self, block: str, table: Table, end: int, room: int) -> list[_Span]:
+        weigh = self._weigh(room)
+        if table.start < table.body and weigh(block[table.start : end]) <= room:
+            return [_Span(table.start, end)]
+        header = weigh(table.header) if weigh(table.header) <= room // 2 else 0
+        rows = replace(table, header=table.header if header else "")
+        spans: list[_Span] = []
+        for left, right in row_spans(block, table.start, end, weigh, room - header):
+            owner = rows if left >= table.body else None
+            if weigh(block[left:right]) <= room - (header if owner else 0):
+                spans.append(_Span(left, right, owner))
+            else:  # a row that is longer than a chunk
+                spans += [replace(span, rows=owner) for span in self._split(block, left, right, room - header)]
+        return spans
+
+    def _with_small_ones(self, block: str, spans: list[_Span], room: int) -> list[_Span]:
+        """Puts a title before its table, and a remark after one, into one chunk where both fit."""
+        weigh = self._weigh(room)
+        joined: list[_Span] = []
+        last = 0
+        for span in spans:
+            tokens = weigh(block[span.start : span.end])
+            alone = not joined or span.rows is not None or joined[-1].rows is not None
+            if not alone and last + tokens <= room and min(last, tokens) <= room // 4 and joined[-1].end == span.start:
+                joined[-1], last = _Span(joined[-1].start, span.end), last + tokens
+            else:
+                joined.append(span)
+                last = tokens
+        return joined
+
+    def _split(self, block: str, start: int, end: int, room: int) -> list[_Span]:
         """Splits a span evenly into pieces of at most `room` tokens, the overlap included."""
         overlap = min(self._size.overlap_tokens, room // 2)
-        limit = _even(tokens, room - overlap)
+        limit = _even(self._count(block[start:end]), room - overlap)
         splitter = RecursiveCharacterTextSplitter(
             _SEPARATORS, keep_separator="end", is_separator_regex=True, strip_whitespace=False,
             chunk_size=limit, chunk_overlap=0, length_function=self._weigh(limit),
         )  # fmt: skip
         spans = self._joined(splitter.split_text(block[start:end]), start, room - overlap)
-        if not overlap:
-            return spans
-        pairs = pairwise(spans)
-        return spans[:1] + [
-            (self._extended(block, first + 1, left, overlap), right) for (first, _), (left, right) in pairs
-        ]
+        if overlap:
+            pairs = pairwise(spans)
+            spans = spans[:1] + [
+                (self._extended(block, first + 1, left, overlap), right) for (first, _), (left, right) in pairs
+            ]
+        return [_Span(left, right) for left, right in spans]
 
     def _joined(self, pieces: list[str], start: int, room: int) -> list[tuple[int, int]]:
         """The pieces' spans; a small piece, such as a heading's line before a long paragraph, goes with its neighbour."""
@@ -164,10 +238,14 @@ class Chunker:
         return left
 
 
+def _no_tables(_: str) -> list[Table]:
+    return []
+
+
 def _even(tokens: int, limit: int) -> int:
     """A lower limit that makes as many pieces of nearly the same size, with a tenth of slack for where words end."""
     limit = max(8, limit)
-    pieces = ceil(tokens / limit)
+    pieces = max(1, ceil(tokens / limit))
     return min(limit, ceil(tokens / pieces * 1.1) + 1)
 
 

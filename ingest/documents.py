@@ -16,7 +16,7 @@ from mesh.names import document_name
 MAX_NAME_CHARACTERS = 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_BATCH_CHARACTERS = 64
-PIPELINE = 1
+PIPELINE = 2
 """Goes into every version: raise it when the same bytes must be parsed or cut anew."""
 
 MetadataValue: TypeAlias = str | bool | float | int | list[str] | list[float | int]

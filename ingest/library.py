@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from ingest.catalog import Catalog, index_key
+from ingest.catalog import Catalog, has_index, index_key
 from ingest.documents import Document, NewUpload, Version, check_sha256
 from ingest.index.chunk_index import ChunkIndex
 from ingest.jobs import Job, JobChanges
@@ -17,7 +17,7 @@ from ingest.relabelling import Relabelling
 from ingest.storage import Storage
 from ingest.texts import TextIndex, decode_range
 from ingest.uploads import Uploads
-from mesh.errors import FailedPrecondition, InvalidInput, NotFound, Overloaded, Unavailable
+from mesh.errors import Corrupt, FailedPrecondition, InvalidInput, NotFound, Overloaded, Unavailable
 
 MAX_TEXT_CHARACTERS = 1_000_000
 KNOWN_COLLECTION_S = 30.0
@@ -153,15 +153,23 @@ class Library:
         return found.shown
 
     async def _text_index(self, version: Version) -> TextIndex:
-        if version.text_bytes == version.text_length and not version.page_count:
+        if not has_index(version):
             return TextIndex.of_ascii(version.text_length)
         key = index_key(version.text_key)
         if key not in self._indexes:
-            self._indexes[key] = TextIndex.from_bytes(await self._storage.read(key))
+            self._indexes[key] = await self._read_index(version, key)
         self._indexes.move_to_end(key)
         if len(self._indexes) > CACHED_INDEXES:
             self._indexes.popitem(last=False)
         return self._indexes[key]
+
+    async def _read_index(self, version: Version, key: str) -> TextIndex:
+        try:
+            return TextIndex.from_bytes(await self._storage.read(key))
+        except Corrupt:
+            if version.text_bytes != version.text_length or version.page_count:
+                raise
+            return TextIndex.of_ascii(version.text_length)  # parsed before every text had an index
 
     async def _check_collection(self, collection: str) -> None:
         """NotFound for a collection that the retriever lacks. One that was there before is believed while it is away."""

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from ingest.batches import ChunkTable, Member, read_slice, table_key
-from ingest.catalog import index_key
+from ingest.catalog import has_index, index_key
 from ingest.chunking import ChunkSize
 from ingest.documents import Failure
 from ingest.index.chunk_index import ChunkIndex
@@ -112,16 +112,17 @@ class Pipeline:
             counts = await self._parsers.chunk(texts, size, output)
             if isinstance(counts, Failure):
                 raise InvalidInput(counts.message)
-            rows, headings = await asyncio.to_thread(read_rows, output)
+            cut = await asyncio.to_thread(read_rows, output)
         members = [Member(work.job.id, work.job.document, work.version.id) for work in works]
-        return ChunkTable(members, rows, headings), counts
+        return ChunkTable(members, cut), counts
 
     async def _text_file(self, work: Work, stack: AsyncExitStack) -> TextFile:
         version = work.version
         text = await stack.enter_async_context(self._storage.as_file(version.text_key))
         index = None
-        if version.page_count or version.text_bytes != version.text_length:
+        if has_index(version):
             index = await stack.enter_async_context(self._storage.as_file(index_key(version.text_key)))
+            index = index if index.exists() else None  # parsed before every text had one
         return TextFile(text, index, version.media_type)
 
     async def index(self, run: str) -> None:

@@ -39,6 +39,11 @@ class IngestSettings(ServiceSettings):
     parser_memory_mib: int = Field(1024, ge=128, description="Memory that a parser may take beyond its own.")
     documents_per_parser: int = Field(1000, ge=1, description="A parser process is replaced after so many documents.")
     max_text_mib: int = Field(512, ge=1, description="Largest text that a document may have, in UTF-8.")
+    max_pages: int = Field(20_000, ge=1, description="Pages that a document may have.")
+    max_archive_files: int = Field(1_000, ge=1, description="Files in an archive, those of archives in it included.")
+    max_unpacked_mib: int = Field(1_024, ge=1, description="What an archive may unpack to, in all.")
+    max_archive_depth: int = Field(3, ge=1, le=16, description="Archives within archives that are read.")
+    ocr_languages: str = Field("eng", description="Languages of text in images, as Tesseract names them: eng+deu.")
 
     batch_documents: int = Field(256, ge=1, le=1000, description="Small documents that one workflow carries at most.")
     batch_mib: int = Field(4, ge=1, description="Bytes of documents in a workflow; a larger document goes alone.")

@@ -1,18 +1,20 @@
 """Parsed text as a UTF-8 file: read by spans of characters without reading it whole, or block by block.
 
-A `TextIndex` holds the byte at which every 4,096th character stands, and where pages begin. Text of ASCII only needs no
-byte index: characters and bytes are the same there.
+A `TextIndex` holds the byte at which every 4,096th character stands, and at which characters the parts of the document
+(pages, sheets, messages) begin. Text of ASCII only needs no byte index: characters and bytes are the same there.
 """
 
 import codecs
 import io
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from ingest.places import Part, Place, dump_parts, load_parts, pages
 
 STRIDE_CHARACTERS = 4096
 READ_BYTES = 1 << 18
@@ -24,12 +26,12 @@ Offsets = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TextIndex:
-    """Where characters and pages of a text stand. `byte_offsets[i]` is the byte of character `i * STRIDE_CHARACTERS`."""
+    """Where characters and parts of a text stand. `byte_offsets[i]` is the byte of character `i * STRIDE_CHARACTERS`."""
 
     length: int
     size_bytes: int
     byte_offsets: Offsets
-    page_starts: Offsets
+    parts: Sequence[Part] = field(default_factory=tuple)
 
     def byte_range(self, start: int, end: int) -> tuple[int, int, int]:
         """Bytes that hold `text[start:end]`, and how many characters in them stand before `start`."""
@@ -39,31 +41,39 @@ class TextIndex:
         stop = int(self.byte_offsets[last]) if last < len(self.byte_offsets) else self.size_bytes
         return int(self.byte_offsets[first]), stop, start - first * STRIDE_CHARACTERS
 
+    def place(self, at: int) -> Place:
+        """Where the character at `at` stands."""
+        number = bisect_right(self.parts, at, key=lambda part: part.start)
+        return self.parts[number - 1].place if number else Place()
+
     def page(self, at: int) -> int:
         """The page of the character at `at`, from 1; 0 where there are no pages."""
-        return bisect_right(self.page_starts, at)  # pyright: ignore[reportArgumentType] - an array is a sequence enough
+        return self.place(at).page
 
     def to_bytes(self) -> bytes:
         """As `from_bytes` reads it."""
         buffer = io.BytesIO()
         sizes = np.array([self.length, self.size_bytes], np.int64)
-        np.savez(buffer, sizes=sizes, byte_offsets=self.byte_offsets, page_starts=self.page_starts)
+        parts = np.frombuffer(dump_parts(self.parts), np.uint8)
+        np.savez(buffer, sizes=sizes, byte_offsets=self.byte_offsets, parts=parts)
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "TextIndex":
-        """What `to_bytes` wrote."""
+        """What `to_bytes` wrote, now or when it knew of pages only."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             length, size_bytes = arrays["sizes"].tolist()
-            return cls(length, size_bytes, arrays["byte_offsets"], arrays["page_starts"])
+            known = arrays["parts"].tobytes() if "parts" in arrays else b""
+            parts = load_parts(known) if known else pages(arrays["page_starts"].tolist())
+            return cls(length, size_bytes, arrays["byte_offsets"], parts)
 
     @classmethod
     def of_ascii(cls, length: int) -> "TextIndex":
-        """Of text without pages whose characters are all one byte."""
-        return cls(length, length, np.zeros(1, np.int64), np.zeros(0, np.int64))
+        """Of text without parts whose characters are all one byte."""
+        return cls(length, length, np.zeros(1, np.int64))
 
 
-def index_text(path: Path, page_starts: list[int]) -> TextIndex:
+def index_text(path: Path, parts: Sequence[Part]) -> TextIndex:
     """Reads a UTF-8 file once, in bounded memory."""
     offsets = [np.zeros(1, np.int64)]
     length = size_bytes = 0
@@ -75,7 +85,7 @@ def index_text(path: Path, page_starts: list[int]) -> TextIndex:
             offsets.append(starts[first::STRIDE_CHARACTERS].astype(np.int64) + size_bytes)
             length += len(starts)
             size_bytes += len(data)
-    return TextIndex(length, size_bytes, np.concatenate(offsets), np.array(page_starts, np.int64))
+    return TextIndex(length, size_bytes, np.concatenate(offsets), tuple(parts))
 
 
 def decode_range(data: bytes, skip: int, characters: int) -> str:

@@ -1,16 +1,21 @@
 """What ingest needs of whatever embeds and stores chunks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingest.chunking import ChunkSize
 from ingest.documents import Metadata
+from ingest.places import Place
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk to be embedded and stored; `text` stands at `start` to `end` in the document's parsed text."""
+    """A chunk to be embedded and stored; `text` stands at `start` to `end` in the document's parsed text.
+
+    `table` is the number of the table in the document that it holds or begins in, 0 for none; `table_header` the line of that
+    table's header, where the text has rows without it.
+    """
 
     id: str
     index: int
@@ -19,6 +24,9 @@ class Chunk:
     end: int
     page: int
     headings: Sequence[str]
+    place: Place = field(default_factory=Place)
+    table: int = 0
+    table_header: str = ""
 
 
 @dataclass(frozen=True)

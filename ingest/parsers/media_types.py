@@ -1,53 +1,48 @@
 """What a file is, from its content. The name only tells apart kinds of text that look alike, such as CSV and Markdown."""
 
-import re
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from ingest.parsers.encodings import decoded_head
+from ingest.parsers.text_types import RTF, text_type
 from mesh.errors import InvalidInput, Unsupported
 
 HEAD_BYTES = 64 * 1024
 OOXML = "application/vnd.openxmlformats-officedocument."
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 
-PLAIN, MARKDOWN, HTML, XML = "text/plain", "text/markdown", "text/html", "application/xml"
-CSV, TSV, MAIL, PDF = "text/csv", "text/tab-separated-values", "message/rfc822", "application/pdf"
-EPUB, RTF = "application/epub+zip", "application/rtf"
+PDF, EPUB = "application/pdf", "application/epub+zip"
 DOCX, PPTX = OOXML + "wordprocessingml.document", OOXML + "presentationml.presentation"
 XLSX = OOXML + "spreadsheetml.sheet"
+ODT, ODS, ODP = (OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation"))
 DOC, PPT, XLS, MSG = (
     "application/msword",
     "application/vnd.ms-powerpoint",
     "application/vnd.ms-excel",
     "application/vnd.ms-outlook",
 )
+ZIP, TAR, GZIP = "application/zip", "application/x-tar", "application/gzip"
+BZIP2, XZ = "application/x-bzip2", "application/x-xz"
 
-_BY_SUFFIX = {
-    ".md": MARKDOWN, ".markdown": MARKDOWN, ".mdown": MARKDOWN, ".html": HTML, ".htm": HTML, ".xhtml": HTML,
-    ".csv": CSV, ".tsv": TSV, ".tab": TSV, ".xml": XML, ".eml": MAIL,
-}  # fmt: skip
+SHEETS = (XLSX, XLS, ODS)
+SLIDES = (PPTX, PPT, ODP)
+ARCHIVES = (ZIP, TAR, GZIP, BZIP2, XZ)
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/tiff", "image/bmp", "image/webp")
 
-_UNREAD = [
+_BY_MAGIC = [
     (b"\x89PNG\r\n\x1a\n", 0, "image/png"), (b"\xff\xd8\xff", 0, "image/jpeg"), (b"GIF8", 0, "image/gif"),
     (b"II*\0", 0, "image/tiff"), (b"MM\0*", 0, "image/tiff"), (b"BM", 0, "image/bmp"), (b"WEBP", 8, "image/webp"),
-    (b"WAVE", 8, "audio/wav"), (b"ID3", 0, "audio/mpeg"), (b"OggS", 0, "audio/ogg"), (b"fLaC", 0, "audio/flac"),
-    (b"ftyp", 4, "video/mp4"), (b"\x1f\x8b", 0, "application/gzip"), (b"BZh", 0, "application/x-bzip2"),
-    (b"\xfd7zXZ\0", 0, "application/x-xz"), (b"7z\xbc\xaf\x27\x1c", 0, "application/x-7z-compressed"),
-    (b"Rar!", 0, "application/vnd.rar"), (b"\x28\xb5\x2f\xfd", 0, "application/zstd"), (b"ustar", 257, "application/x-tar"),
-    (b"\x7fELF", 0, "application/x-executable"), (b"MZ", 0, "application/vnd.microsoft.portable-executable"),
-    (b"SQLite format 3\0", 0, "application/vnd.sqlite3"),
+    (b"WAVE", 8, "audio/wav"), (b"ID3", 0, "audio/mpeg"), (b"\xff\xfb", 0, "audio/mpeg"), (b"OggS", 0, "audio/ogg"),
+    (b"fLaC", 0, "audio/flac"), (b"ftyp", 4, "video/mp4"), (b"\x1f\x8b", 0, GZIP), (b"BZh", 0, BZIP2), (b"\xfd7zXZ\0", 0, XZ),
+    (b"7z\xbc\xaf\x27\x1c", 0, "application/x-7z-compressed"), (b"Rar!", 0, "application/vnd.rar"),
+    (b"\x28\xb5\x2f\xfd", 0, "application/zstd"), (b"ustar", 257, TAR), (b"\x7fELF", 0, "application/x-executable"),
+    (b"MZ", 0, "application/vnd.microsoft.portable-executable"), (b"SQLite format 3\0", 0, "application/vnd.sqlite3"),
 ]  # fmt: skip
 
 _OLE = [
     ("EncryptedPackage", "encrypted"), ("WordDocument", DOC), ("PowerPoint Document", PPT), ("Workbook", XLS), ("Book", XLS),
     ("__substg1.0_", MSG), ("__properties_version1.0", MSG),
 ]  # fmt: skip
-
-_HEADER = re.compile(
-    rb"^(?:from|to|cc|subject|date|received|mime-version|message-id|return-path|delivered-to|reply-to|content-type"
-    rb"|x-[\w-]+)[ \t]*:",
-    re.IGNORECASE | re.MULTILINE,
-)
 
 
 def detect_media_type(path: Path, name: str) -> str:
@@ -66,21 +61,22 @@ def detect_media_type(path: Path, name: str) -> str:
         return _ole_type(path)
     if head.startswith(b"{\\rtf"):
         return RTF
-    for magic, at, media_type in _UNREAD:
+    for magic, at, media_type in _BY_MAGIC:
         if head.startswith(magic, at) and not _is_text(head):
-            raise Unsupported(f"This is {media_type}, which is not read yet. Upload a document with text.")
-    return _text_type(head, name)
+            return _readable(media_type)
+    return text_type(decoded_head(head), name)
 
 
-def is_markdown(media_type: str) -> bool:
-    """Whether the parsed text of such a file has Markdown's headings."""
-    return media_type not in (PLAIN, PDF, XML, RTF, DOC, MAIL, MSG)
+def _readable(media_type: str) -> str:
+    if media_type not in IMAGES and media_type not in ARCHIVES:
+        raise Unsupported(f"This is {media_type}, which is not read. Upload a document with text.")
+    return media_type
 
 
 def _zip_type(path: Path, head: bytes) -> str:
     mark = head[30:110]
     if mark.startswith(b"mimetype"):
-        for media_type in (EPUB, *(OPEN_DOCUMENT + kind for kind in ("text", "spreadsheet", "presentation"))):
+        for media_type in (EPUB, ODT, ODS, ODP):
             if mark.startswith(media_type.encode(), 8):
                 return media_type
     names = _zip_names(path) or [head[:HEAD_BYTES].decode("latin-1")]
@@ -91,7 +87,7 @@ def _zip_type(path: Path, head: bytes) -> str:
             return media_type
     if any(name == "META-INF/container.xml" for name in names):
         return EPUB
-    raise Unsupported("This is a ZIP archive, which is not unpacked. Upload the documents in it.")
+    return ZIP
 
 
 def _zip_names(path: Path) -> list[str]:
@@ -114,22 +110,6 @@ def _ole_type(path: Path) -> str:
     raise Unsupported(
         "This is an OLE2 file of a kind that is not read: no Word, Excel, PowerPoint or Outlook document."
     )
-
-
-def _text_type(head: bytes, name: str) -> str:
-    begin = head[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if re.match(rb"(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)[\s>]", begin, re.DOTALL):
-        return HTML
-    if begin.startswith(b"<?xml"):
-        return XML
-    headers = head.split(b"\n\n", 1)[0].split(b"\r\n\r\n", 1)[0]
-    found = len({match.group().lower() for match in _HEADER.finditer(headers)})
-    suffix = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower(), PLAIN)
-    if _HEADER.match(head) and (found >= 3 or (found >= 1 and suffix == MAIL)):
-        return MAIL
-    if suffix == MAIL or (suffix == XML and not begin.startswith(b"<")):
-        return PLAIN
-    return suffix
 
 
 def _is_text(head: bytes) -> bool:

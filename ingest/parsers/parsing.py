@@ -1,29 +1,31 @@
-"""One file to text: detects its type, has the right parser read it, and writes the text with its index."""
+"""One file to text: detects its type, has the right reader read it, and writes the text with its index."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.documents import Metadata
-from ingest.parsers import media_types
-from ingest.parsers.plain_text import find_encoding, transcode
+from ingest.parsers import archives, delimited, kreuzberg_extract, mail, media_types, ocr, pdf, records, text_types
+from ingest.parsers.encodings import find_encoding, read_text, transcode
+from ingest.parsers.output import TextOutput
+from ingest.parsers.reading import Budget, Reader, ReadLimits, Source
 from ingest.texts import index_text
 from mesh.errors import InvalidInput
 
-TEXT_TYPES = (media_types.PLAIN, media_types.MARKDOWN)
+READERS: dict[str, Reader] = {
+    media_types.PDF: pdf.read,
+    media_types.MSG: mail.read_outlook,
+    text_types.MAIL: mail.read_message,
+    text_types.MBOX: mail.read_mailbox,
+    text_types.CSV: delimited.read,
+    text_types.TSV: delimited.read,
+    text_types.JSON: records.read,
+    text_types.NDJSON: records.read,
+    **dict.fromkeys(media_types.IMAGES, ocr.read_image),
+    **dict.fromkeys(media_types.ARCHIVES, archives.read),
+}
+"""Those with a reader of their own; kreuzberg reads all others that are not text as they stand."""
 
-
-@dataclass(frozen=True)
-class Extracted:
-    """What a parser found: the text, the character at which each page begins, and what the file says of itself."""
-
-    text: str
-    page_starts: list[int]
-    found: Metadata
-
-
-Extract = Callable[[bytes, str], Extracted]
-"""Reads a document's bytes of a media type. InvalidInput says in a sentence why it cannot be read."""
+_RAW_TEXTS = (text_types.PLAIN, text_types.MARKDOWN, text_types.RST, text_types.ORG)
 
 
 @dataclass(frozen=True)
@@ -39,36 +41,70 @@ class ParsedFile:
     found: Metadata
 
 
-def parse_file(path: Path, name: str, text: Path, index: Path, extract: Extract, max_text_bytes: int) -> ParsedFile:
-    """Parses a file called `name`; writes UTF-8 to `text`, unless the file is that already, and a TextIndex to `index`."""
+def parse_file(
+    path: Path, name: str, text: Path, index: Path, recognizer: ocr.Recognizer, limits: ReadLimits
+) -> ParsedFile:
+    """Parses a file called `name`; writes UTF-8 to `text`, unless the file is that already, and a TextIndex to `index`.
+
+    InvalidInput or Unsupported say why it cannot be read; MoreTime how many pages must be recognised.
+    """
     media_type = media_types.detect_media_type(path, name)
-    extracted = Extracted("", [], {})
-    text_is_raw = False
-    if media_type in TEXT_TYPES:
-        encoding = find_encoding(path)
-        text_is_raw = encoding == "utf-8"
-        if not text_is_raw:
-            transcode(path, encoding, text, max_text_bytes)
-    else:
-        extracted = extract(_bytes_of(path, media_type), media_type)
-        text.write_text(extracted.text, "utf-8", "replace", newline="")
-    text_index = index_text(path if text_is_raw else text, extracted.page_starts)
-    if text_index.size_bytes > max_text_bytes:
-        raise InvalidInput(f"The text has {text_index.size_bytes} bytes in UTF-8; {max_text_bytes} are taken.")
-    has_index = bool(extracted.page_starts) or text_index.size_bytes != text_index.length
-    if has_index:
-        index.write_bytes(text_index.to_bytes())
+    source = Source(path, name, media_type, limits, Budget(limits), 0, recognizer, _read_inner)
+    if is_raw_text(media_type):
+        return _parse_text(source, text, index)
+    try:
+        with text.open("wb") as file:
+            output = TextOutput(file, limits.max_text_bytes)
+            found = _reader(media_type)(source, output)
+    except records.NotRecords:
+        return _parse_text(replace(source, media_type=text_types.PLAIN), text, index)
+    if not output.content:
+        raise InvalidInput("The document holds no text.")
+    text_index = index_text(text, output.parts)
+    index.write_bytes(text_index.to_bytes())
     return ParsedFile(
-        media_type, text_is_raw, has_index, text_index.size_bytes, text_index.length, len(extracted.page_starts),
-        extracted.found,
+        media_type, False, True, text_index.size_bytes, text_index.length,
+        max((part.place.page for part in output.parts), default=0), found,
     )  # fmt: skip
 
 
-def _bytes_of(path: Path, media_type: str) -> bytes:
-    """The content for a parser; text formats in UTF-8, whatever they were in."""
-    data = path.read_bytes()
-    if media_type in (media_types.CSV, media_types.TSV, media_types.HTML):
-        encoding = find_encoding(path)
-        if encoding != "utf-8":
-            return data.decode(encoding, "replace").encode("utf-8", "replace")
-    return data
+def is_raw_text(media_type: str) -> bool:
+    """Whether such a file is indexed as it stands."""
+    return media_type in _RAW_TEXTS or text_types.is_code(media_type)
+
+
+def _parse_text(source: Source, text: Path, index: Path) -> ParsedFile:
+    limit, encoding = source.limits.max_text_bytes, find_encoding(source.path)
+    text_is_raw = encoding == "utf-8"
+    if not text_is_raw:
+        transcode(source.path, encoding, text, limit)
+    text_index = index_text(source.path if text_is_raw else text, [])
+    if text_index.size_bytes > limit:
+        raise InvalidInput(f"The text has {text_index.size_bytes} bytes in UTF-8; {limit} are taken.")
+    has_index = text_index.size_bytes != text_index.length
+    if has_index:
+        index.write_bytes(text_index.to_bytes())
+    return ParsedFile(source.media_type, text_is_raw, has_index, text_index.size_bytes, text_index.length, 0, {})
+
+
+def _reader(media_type: str) -> Reader:
+    return READERS.get(media_type, kreuzberg_extract.read)
+
+
+def _read_inner(source: Source, output: TextOutput) -> Metadata:
+    """Reads a file within another one."""
+    media_type = media_types.detect_media_type(source.path, source.name)
+    source = replace(source, media_type=media_type)
+    if is_raw_text(media_type):
+        return _write_raw(source, output)
+    try:
+        return _reader(media_type)(source, output)
+    except records.NotRecords:
+        return _write_raw(source, output)
+
+
+def _write_raw(source: Source, output: TextOutput) -> Metadata:
+    """Text as it stands; code in a fence, so that its comments are not taken for headings."""
+    fence = "```\n" if text_types.is_code(source.media_type) else ""
+    output.write(fence + read_text(source.path).rstrip("\n") + ("\n" + fence if fence else "\n"))
+    return {}

@@ -11,13 +11,14 @@ import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ingest.chunking import ChunkSize
 from ingest.documents import Failure
 from ingest.parsers.parsing import ParsedFile
+from ingest.parsers.reading import ReadLimits
 from mesh import logs
 from mesh.errors import InvalidInput, Unavailable
 from mesh.threads import limit
@@ -27,6 +28,10 @@ log = logs.get(__name__)
 START_TIMEOUT_S = 60.0
 CHUNK_BYTES_PER_S = 200_000
 """Cutting runs at several megabytes a second; a task over twenty times slower than that hangs."""
+RECOGNIZE_PAGE_S = 20.0
+"""A scanned page takes two to four seconds on one core."""
+MIN_RECOGNIZED_PAGES = 10
+"""An archive of scans does not say beforehand how many there are."""
 ANSWER_BYTES = 64 * 1024 * 1024
 
 
@@ -38,9 +43,10 @@ class WorkerLimits:
     parse_timeout_s: float
     memory_mib: int
     documents_per_process: int
-    max_text_bytes: int
     tokenizer: str
     models: Path
+    reading: ReadLimits
+    ocr_languages: str = "eng"
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,15 @@ class WorkerPool:
 
     async def parse(self, path: Path, name: str, text: Path, index: Path) -> ParsedFile | Failure:
         """Parses one file; a Failure says why it cannot be read."""
-        request = {"task": "parse", "path": str(path), "name": name, "text": str(text), "index": str(index)}
+        request = {
+            "task": "parse", "path": str(path), "name": name, "text": str(text), "index": str(index), "recognize": False
+        }  # fmt: skip
         answer = await self._ask(request, self._limits.parse_timeout_s)
+        if isinstance(answer, dict) and "recognize_pages" in answer:
+            pages = max(MIN_RECOGNIZED_PAGES, answer["recognize_pages"])
+            answer = await self._ask(
+                {**request, "recognize": True}, self._limits.parse_timeout_s + pages * RECOGNIZE_PAGE_S
+            )
         return answer if isinstance(answer, Failure) else ParsedFile(**answer)
 
     async def chunk(self, texts: list[TextFile], size: ChunkSize, output: Path) -> list[int] | Failure:
@@ -120,8 +133,9 @@ class WorkerPool:
 
     async def _spawn(self) -> "_Process":
         options = {
-            "memory_mib": self._limits.memory_mib, "max_text_bytes": self._limits.max_text_bytes,
-            "tokenizer": self._limits.tokenizer, "models": str(self._limits.models),
+            "memory_mib": self._limits.memory_mib, "limits": asdict(self._limits.reading),
+            "ocr_languages": self._limits.ocr_languages, "tokenizer": self._limits.tokenizer,
+            "models": str(self._limits.models),
         }  # fmt: skip
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
         limit(environment)

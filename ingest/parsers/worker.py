@@ -19,9 +19,12 @@ import numpy as np
 
 from ingest.chunking import Chunker, ChunkSize
 from ingest.documents import Failure
-from ingest.parsers.media_types import is_markdown
+from ingest.parsers.ocr import MoreTime, Recognizer
+from ingest.parsers.outlines import has_tables, outline_of
 from ingest.parsers.parsing import parse_file
-from ingest.parsers.rows import ROW, Rows, write_rows
+from ingest.parsers.reading import ReadLimits
+from ingest.parsers.rows import ROW, Context, Rows, write_rows
+from ingest.places import Place
 from ingest.texts import TextIndex, read_blocks
 from ingest.tokens import TokenCounter
 from mesh.errors import InvalidInput, MurpheyError
@@ -46,17 +49,17 @@ class Worker:
     """What the process can do. Kreuzberg and the tokenizer are loaded once."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        from ingest.parsers.kreuzberg_extract import extract
-
         self.memory_mib: int = options["memory_mib"]
-        self._extract = extract
-        self._max_text_bytes: int = options["max_text_bytes"]
+        self._limits = ReadLimits(**options["limits"])
+        self._recognizer = Recognizer(options["ocr_languages"])
         self._count = TokenCounter.from_model(resolve(options["tokenizer"], Path(options["models"])))
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The result of a task, or why there is none."""
         try:
             return self._parse(request) if request["task"] == "parse" else self._chunk(request)
+        except MoreTime as wish:
+            return {"recognize_pages": wish.pages}
         except MurpheyError as error:
             failure = Failure.of(error)
         except MemoryError:
@@ -67,32 +70,43 @@ class Worker:
 
     def _parse(self, request: dict[str, Any]) -> dict[str, Any]:
         text, index = Path(request["text"]), Path(request["index"])
-        parsed = parse_file(Path(request["path"]), request["name"], text, index, self._extract, self._max_text_bytes)
-        return asdict(parsed)
+        self._recognizer.has_time = request["recognize"]
+        return asdict(parse_file(Path(request["path"]), request["name"], text, index, self._recognizer, self._limits))
 
     def _chunk(self, request: dict[str, Any]) -> dict[str, Any]:
         """Cuts the documents of a batch; writes their chunks to one file, and answers how many each has."""
         size = ChunkSize(**request["size"])
         headings: dict[tuple[str, ...], int] = {}
+        contexts: dict[Context, int] = {}
         parts: list[Rows] = []
         for number, document in enumerate(request["documents"]):
-            chunker = Chunker(size, self._count, markdown=is_markdown(document["media_type"]))
-            parts.append(cut_document(number, document, chunker, headings))
-        write_rows(Path(request["output"]), parts, [list(path) for path in headings])
+            media_type = document["media_type"]
+            chunker = Chunker(size, self._count, outline=outline_of(media_type), tables=has_tables(media_type))
+            parts.append(cut_document(number, document, chunker, headings, contexts))
+        write_rows(Path(request["output"]), parts, [list(path) for path in headings], list(contexts))
         return {"counts": [len(part) for part in parts]}
 
 
-def cut_document(number: int, document: dict[str, Any], chunker: Chunker, headings: dict[tuple[str, ...], int]) -> Rows:
-    """The chunks of one text as rows; new heading paths are added to `headings`."""
+def cut_document(
+    number: int,
+    document: dict[str, Any],
+    chunker: Chunker,
+    headings: dict[tuple[str, ...], int],
+    contexts: dict[Context, int],
+) -> Rows:
+    """The chunks of one text as rows; new heading paths and contexts are added to those given."""
     path = Path(document["text"])
     index = TextIndex.from_bytes(Path(document["index"]).read_bytes()) if document["index"] else None
     is_ascii = index is None or index.length == index.size_bytes
     offsets = _ByteOffsets(is_ascii)
     rows = []
     for cut in chunker.cut(offsets.passing(read_blocks(path))):
-        page = index.page(cut.start) if index is not None else 0
+        place = index.place(cut.start) if index is not None else Place()
         heading = headings.setdefault(cut.headings, len(headings))
-        rows.append((number, heading, page, cut.start, cut.end, offsets.at(cut.start), offsets.at(cut.end)))
+        context = contexts.setdefault(Context(place, cut.table_header), len(contexts))
+        rows.append((
+            number, heading, place.page, cut.start, cut.end, offsets.at(cut.start), offsets.at(cut.end), context, cut.table,
+        ))  # fmt: skip
     return np.array(rows, ROW)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.chunking import MAX_CHUNK_CHARACTERS, Chunker, ChunkSize, Cut
+from ingest.headings import Outline
 from ingest.tokens import TokenCounter
 
 ALPHABET = st.sampled_from(
@@ -26,7 +27,7 @@ SIZE = ChunkSize(chunk_tokens=32, overlap_tokens=0, window_tokens=64)
 
 def cut(text: str, count: TokenCounter, *, size: ChunkSize = SIZE, markdown: bool = True, block: int = 0) -> list[Cut]:
     blocks: Iterable[str] = [text[at : at + block] for at in range(0, len(text), block)] if block else [text]
-    return list(Chunker(size, count, markdown=markdown).cut(blocks))
+    return list(Chunker(size, count, outline=Outline() if markdown else None, tables=markdown).cut(blocks))
 
 
 @settings(deadline=None, max_examples=150)

@@ -11,24 +11,26 @@ from ingest.chunking import ChunkSize
 from ingest.documents import Failure
 from ingest.parsers.parsing import ParsedFile
 from ingest.parsers.pool import TextFile, WorkerLimits, WorkerPool
+from ingest.parsers.reading import ReadLimits
 from ingest.parsers.rows import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 SIZE = ChunkSize(240, 0, 256)
 MEMORY_MIB = 512
+READING = ReadLimits(max_text_bytes=64 * 1024 * 1024)
 UNREADABLE = {
     "docx-bomb-1GB.docx": "unpacks to more", "empty.docx": "empty", "empty.pdf": "empty", "empty.txt": "empty",
-    "header-only.pdf": "cannot be read", "quine.gz": "application/gzip", "random-bytes.pdf": "neither text nor",
-    "testZIP_corrupted_oom.zip": "ZIP archive", "truncated.docx": "cannot be read", "truncated.pdf": "cannot be read",
-    "wrong-ext-jpg-named.pdf": "image/jpeg", "zeros.docx": "zero bytes", "zip-slip.zip": "ZIP archive",
-    "zipbomb-overlap-546GB.zip": "ZIP archive", "deep-nesting.html": "no text",
+    "header-only.pdf": "cannot be read", "quine.gz": "archives deep", "random-bytes.pdf": "neither text nor",
+    "testZIP_corrupted_oom.zip": "archive is damaged", "truncated.docx": "cannot be read",
+    "truncated.pdf": "cannot be read", "zeros.docx": "zero bytes", "zip-slip.zip": "points outside",
+    "zipbomb-overlap-546GB.zip": "times its size", "deep-nesting.html": "no text",
 }  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pool(tokenizer_folder: Path) -> AsyncIterator[WorkerPool]:
-    limits = WorkerLimits(1, 30, MEMORY_MIB, 1000, 64 * 1024 * 1024, str(tokenizer_folder), tokenizer_folder)
+    limits = WorkerLimits(1, 30, MEMORY_MIB, 1000, str(tokenizer_folder), tokenizer_folder, READING)
     workers = WorkerPool(limits)
     await workers.start()
     yield workers
@@ -47,7 +49,7 @@ async def parse_and_check(pool: WorkerPool, path: Path, folder: Path) -> ParsedF
     assert (len(whole), len(data)) == (parsed.text_length, parsed.text_bytes)
     counts = await pool.chunk([TextFile(source, index if parsed.has_index else None, parsed.media_type)], SIZE, output)
     assert not isinstance(counts, Failure)
-    rows, _ = read_rows(output)
+    rows = read_rows(output).rows
     assert counts == [len(rows)]
     for row in rows:
         chunk = whole[row["start"] : row["end"]]
@@ -65,6 +67,7 @@ async def test_hostile_files_get_a_clear_answer(pool: WorkerPool, documents_fold
         if isinstance(parsed, Failure):
             found[path.name] = parsed.message
 
+    found.pop("wrong-ext-jpg-named.pdf", None)  # an image: whether it is read depends on Tesseract's data being there
     assert set(found) == set(UNREADABLE)
     for name, reason in UNREADABLE.items():
         assert reason in found[name], f"{name}: {found[name]}"
@@ -99,6 +102,12 @@ async def test_the_content_tells_the_type(
         ("simple.docx", "wordprocessingml.document", 0), ("multi-column.pdf", "application/pdf", 13),
         ("ideas-page.html", "text/html", 0), ("README.md", "text/markdown", 0), ("umlauts-non-utf8.md", "text/markdown", 0),
         ("simple.odt", "opendocument.text", 0), ("eng_spa_mult.rtf", "application/rtf", 0),
+        ("fake-email-utf-16-le.eml", "message/rfc822", 0), ("factbook-utf-16.xml", "application/xml", 0),
+        ("fake-text-utf-16-be.txt", "text/plain", 0), ("email-no-utf8-2008-07-16.062410.eml", "application/mbox", 0),
+        ("arbitrary-records.ndjson", "application/x-ndjson", 0), ("simple.zip", "application/zip", 0),
+        ("fake-email-attachment.msg", "ms-outlook", 0), ("fake.doc", "application/msword", 0),
+        ("tests-example.xls", "application/vnd.ms-excel", 0), ("fake-power-point.ppt", "ms-powerpoint", 1),
+        ("logger.py", "text/x-source-python", 0), ("README.rst", "text/x-rst", 0),
     ],
 )  # fmt: skip
 async def test_every_format_is_read(
@@ -138,7 +147,7 @@ async def test_all_sample_documents_keep_their_spans(pool: WorkerPool, documents
 async def test_a_worker_that_takes_too_long_is_replaced(
     tokenizer_folder: Path, documents_folder: Path, tmp_path: Path
 ) -> None:
-    limits = WorkerLimits(1, 0.05, MEMORY_MIB, 1000, 64 * 1024 * 1024, str(tokenizer_folder), tokenizer_folder)
+    limits = WorkerLimits(1, 0.05, MEMORY_MIB, 1000, str(tokenizer_folder), tokenizer_folder, READING)
     pool = WorkerPool(limits)
     try:
         large = documents_folder / "debian"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from ingest.parsers.media_types import MARKDOWN
+from ingest.parsers.text_types import MARKDOWN
 from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.retriever.v1.retriever_pb2 import Span
 from tests.ingest.conftest import Service, sha256

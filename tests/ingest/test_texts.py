@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest import texts
+from ingest.places import pages
 from ingest.texts import TextIndex, decode_range, index_text, read_blocks
 
 PARTS = st.lists(st.sampled_from(["a" * 1500, "é", "漢字" * 900, "🙂" * 1100, "\r\n", "\n\n", " "]), max_size=20)
@@ -20,7 +21,7 @@ def test_any_span_is_read_through_the_index(tmp_path: Path, text: str, data: st.
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
 
-    index = TextIndex.from_bytes(index_text(path, [0, 10]).to_bytes())
+    index = TextIndex.from_bytes(index_text(path, pages([0, 10])).to_bytes())
     first, last, skipped = index.byte_range(start, end)
 
     assert (index.length, index.size_bytes) == (len(text), len(text.encode()))
@@ -42,6 +43,5 @@ def test_blocks_joined_are_the_text(tmp_path: Path, text: str) -> None:
 def test_pages_are_found_by_character() -> None:
     index = TextIndex.of_ascii(100)
     assert index.page(5) == 0
-    paged = TextIndex(100, 100, index.byte_offsets, index.byte_offsets.__class__((3,), dtype="int64"))
-    paged.page_starts[:] = [0, 40, 80]
+    paged = TextIndex(100, 100, index.byte_offsets, pages([0, 40, 80]))
     assert [paged.page(at) for at in (0, 39, 40, 99)] == [1, 1, 2, 3]

@@ -1,0 +1,58 @@
+"""Where words and images stand on the pages of a PDF, by pdf_oxide. What it cannot read has no layout, and is no error."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import pdf_oxide
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word and its box in points, `top` being the distance of its middle from an edge that lines are ordered by."""
+
+    text: str
+    left: float
+    right: float
+    top: float
+    height: float
+
+
+class Layout:
+    """The layout of one document, opened when it is first asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @cached_property
+    def _document(self) -> "pdf_oxide.PdfDocument | None":
+        pdf_oxide.disable_logging()
+        return _tolerant(lambda: pdf_oxide.PdfDocument.from_bytes(self._data), None)
+
+    def words(self, page: int) -> list[Word]:
+        """The words of a page, counted from 0."""
+        document = self._document
+        found = _tolerant(lambda: document.extract_words(page), []) if document else []
+        return [_word(word.text, *word.bbox) for word in found if word.text.strip()]
+
+    def has_image(self, page: int) -> bool:
+        """Whether a page has an image, or may have one."""
+        document = self._document
+        return bool(_tolerant(lambda: document.page_images(page), [True])) if document else True
+
+
+def _word(text: str, left: float, bottom: float, width: float, height: float) -> Word:
+    return Word(text.strip(), left, left + width, -(bottom + height / 2), height)
+
+
+def _tolerant(call: Callable[[], Result], otherwise: Result) -> Result:
+    """A library in Rust ends a damaged file with an error or with a panic, which is no Exception."""
+    try:
+        return call()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException:
+        return otherwise

@@ -1,0 +1,50 @@
+"""Where in a document a piece of text stands, in the terms of the document's own format."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """The page, slide, sheet, message or time that a text begins in. Numbers count from 1; 0 and "" mean none.
+
+    `member` is the file within an archive, or the attachment of a mail, with `/` between levels. Times are in seconds from
+    the beginning of a recording.
+    """
+
+    page: int = 0
+    slide: int = 0
+    sheet: str = ""
+    message: int = 0
+    member: str = ""
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what is set."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
+class Part:
+    """From this character on, up to the next part, the text stands at this place."""
+
+    start: int
+    place: Place
+
+
+def pages(starts: Sequence[int]) -> list[Part]:
+    """Parts for pages that begin at these characters."""
+    return [Part(start, Place(page=number)) for number, start in enumerate(starts, 1)]
+
+
+def dump_parts(parts: Sequence[Part]) -> bytes:
+    """As `load_parts` reads it."""
+    return json.dumps([[part.start, part.place.to_json()] for part in parts], ensure_ascii=False).encode()
+
+
+def load_parts(data: bytes) -> list[Part]:
+    """What `dump_parts` wrote."""
+    return [Part(start, Place(**place)) for start, place in json.loads(data)]
