@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mesh.errors import MurpheyError, Overloaded, Unavailable
 from retriever.chunks import DocumentVersion
 from retriever.sparse import SparseVector
 from retriever.stores.base import Counts, IndexedChunk, Mode, StoreQuery
+from retriever.stores.edge.index import Index, Limits
 from retriever.stores.edge.store import EdgeStore
 from tests.retriever.fakes import DIMENSIONS, chunk, document_name, indexed, vector_of
 
@@ -136,6 +138,25 @@ async def test_rebuild_while_reading_and_writing(edge_store: EdgeStore, tmp_path
     assert await reopened.count("test") == Counts(1_500 + written + 1, 0)
     assert shards(tmp_path) == {current(tmp_path)}
     await reopened.close()
+
+
+@pytest.mark.slow
+def test_what_comes_during_a_rebuild_is_rebuilt_next(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    index = Index.create(folder, DIMENSIONS, Limits(optimize_after_chunks=1_000), lambda: None)
+    index.upsert(many(1_500, "early"), staged=False)
+    seen = [(folder / "current").read_text()]
+    deadline_s = time.monotonic() + 60
+    while len(seen) < 3 and time.monotonic() < deadline_s:
+        index.keep_house()
+        if len(seen) == 1 and not index.writable:
+            index.upsert(many(1_500, "late"), staged=False)  # recorded, and replayed onto the copy
+        if (name := (folder / "current").read_text()) not in seen:
+            seen.append(name)
+        time.sleep(0.01)
+    assert len(seen) == 3
+    assert index.count() == Counts(3_000, 0)
+    index.close()
 
 
 @pytest.mark.slow

@@ -199,10 +199,12 @@ class Index:
         old, old_name = self._shard, self._name
         write_atomically(self._folder / _CURRENT, rebuild.target.name)
         self._shard, self._name, self._rebuild = rebuild.shard, rebuild.target.name, None
+        self._never_indexed = rebuild.never_indexed
+        self._flush_at = time.monotonic()  # what came meanwhile may be enough for the next rebuild
         old.close()
         threading.Thread(target=shutil.rmtree, args=(self._folder / old_name, True), daemon=True).start()
-        points, self._never_indexed = self._shard.sizes()
-        log.info("rebuild_done", index=self._folder.name, points=points, unindexed=self._never_indexed)
+        points, unindexed = self._shard.sizes()
+        log.info("rebuild_done", index=self._folder.name, points=points, unindexed=unindexed)
 
     def _remove_refuse(self) -> None:
         for entry in self._folder.iterdir():

@@ -49,6 +49,8 @@ class Rebuild:
         self._process: subprocess.Popen[bytes] | None = None
         self._result: Phase | None = None
         self.shard: Shard | None = None
+        self.never_indexed = 0
+        """Points that the optimizer leaves to be searched one by one: segments too small to be worth an index."""
         self.phase = Phase.COPYING
         self._in_background(self._copy)
 
@@ -74,6 +76,7 @@ class Rebuild:
                 self.phase = self._result
                 if self.phase is Phase.REPLAYING:
                     self.shard = Shard.load(self._target)
+                    self.never_indexed = self.shard.sizes()[1]
                 return True
             case Phase.REPLAYING:
                 self._replay()
