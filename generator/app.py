@@ -30,11 +30,12 @@ async def open_service(settings: GeneratorSettings) -> AsyncIterator[list[server
     source = weights_file(weights.resolve(settings.model, settings.models))
     prepared = await prepare(source, settings.prepared)
     launch = await engine_launch(settings, source, prepared)
+    readiness = server.Readiness()
     with closing(PromptTokenizer(prepared)) as tokenizer:
-        async with EngineHost(launch) as host:
+        async with EngineHost(launch, readiness.set) as host:
             catalog = ModelCatalog([_served(settings, source, prepared, tokenizer, host)])
             add = partial(generator_pb2_grpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(catalog))
-            yield [server.Hosted(SERVICE, add)]
+            yield [server.Hosted(SERVICE, add, readiness)]
 
 
 def main() -> None:

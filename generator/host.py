@@ -11,7 +11,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -109,16 +109,21 @@ class _Process:
 
 
 class EngineHost:
-    """One engine. `async with host:` loads it and raises what its loading raised."""
+    """One engine. `async with host:` loads it and raises what its loading raised.
 
-    def __init__(self, launch: EngineLaunch) -> None:
+    `tell_ready` is called with whether the engine can be used, each time that its state changes.
+    """
+
+    def __init__(self, launch: EngineLaunch, tell_ready: Callable[[bool], None] = lambda ready: None) -> None:
         self._launch = launch
+        self._tell_ready = tell_ready
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, _Mailbox] = {}
         self._worker: _Process | None = None
         self._settled = asyncio.Event()
         self._supervision: asyncio.Task[None] | None = None
         self._failures = 0
+        self._said = ""  # by the worker, of why it ends
         self.info: EngineInfo | None = None
         self.state = EngineState.LOADING
         self.state_message = ""
@@ -181,14 +186,14 @@ class EngineHost:
             self.info, self._failures = message.info, 0
             self._become(EngineState.READY)
         else:
-            self.state_message = message.message
+            self._said = message.message
 
     async def _supervise(self) -> None:
         while True:
-            self.state_message = ""
+            self._said = ""
             code = await self._run_worker()
             self._failures += 1
-            reason = self.state_message or f"its process ended with exit status {code}"
+            reason = self._said or f"its process ended with exit status {code}"
             log.error("engine_ended", reason=reason, failures=self._failures, running=len(self._mailboxes))
             self._end_requests(reason)
             first_load = self.info is None
@@ -230,6 +235,7 @@ class EngineHost:
 
     def _become(self, state: EngineState, message: str = "") -> None:
         self.state, self.state_message = state, message
+        self._tell_ready(state is EngineState.READY)
         log.info("engine_state", state=state.value, message=message)
         if state is EngineState.LOADING:
             self._settled.clear()

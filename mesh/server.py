@@ -44,12 +44,35 @@ _OPTIONS = [
 AnySettings = TypeVar("AnySettings", bound=ServiceSettings)
 
 
+class Readiness:
+    """Whether a service can do its work now. While it cannot, its health says NOT_SERVING and callers go elsewhere."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self._changed = asyncio.Event()
+
+    def set(self, ready: bool) -> None:
+        """Tells how it is now; from the event loop."""
+        if ready != self.ready:
+            self.ready = ready
+            self._changed.set()
+
+    async def changed(self) -> None:
+        """Waits until it is another than when this was last called."""
+        await self._changed.wait()
+        self._changed.clear()
+
+
 @dataclass(frozen=True)
 class Hosted:
-    """A gRPC service on a server: its full name, and the generated function that adds its servicer."""
+    """A gRPC service on a server: its full name, and the generated function that adds its servicer.
+
+    `readiness` is for a service that may lose what it needs while its server runs on.
+    """
 
     name: str
     add: Callable[[grpc.aio.Server], None]
+    readiness: Readiness | None = None
 
 
 OpenService = Callable[[AnySettings], AbstractAsyncContextManager[list[Hosted]]]
@@ -104,14 +127,32 @@ async def serving(settings: ServiceSettings, hosted: list[Hosted]) -> AsyncItera
     reflection.enable_server_reflection([*names, HEALTH_NAME, reflection.SERVICE_NAME], server)
     port = _bind(server, settings)
     await server.start()
-    for name in ("", *names):
-        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    await _report_health(checks, hosted)
+    follow = [
+        asyncio.create_task(_follow(service.readiness, checks, hosted)) for service in hosted if service.readiness
+    ]
     log.info("service_ready", address=f"{settings.host}:{port}")
     try:
         yield port
     finally:
+        for task in follow:
+            task.cancel()
         await checks.enter_graceful_shutdown()
         await server.stop(settings.drain_s)
+
+
+async def _report_health(checks: HealthServicer, hosted: list[Hosted]) -> None:
+    """The server as a whole, whose name is empty, serves while all of its services do."""
+    states = {service.name: service.readiness is None or service.readiness.ready for service in hosted}
+    for name, ready in {**states, "": all(states.values())}.items():
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        await checks.set(name, status)
+
+
+async def _follow(readiness: Readiness, checks: HealthServicer, hosted: list[Hosted]) -> None:
+    while True:
+        await readiness.changed()
+        await _report_health(checks, hosted)
 
 
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:

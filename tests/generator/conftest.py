@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from generator.admission import Admission, AdmissionLimits
 from generator.app import SERVICE
@@ -16,7 +18,7 @@ from generator.models import ModelCatalog, ServedModel
 from generator.service import GeneratorServicer
 from generator.settings import GeneratorSettings
 from generator.tokens import PromptTokenizer
-from mesh.server import Hosted, serving
+from mesh.server import Hosted, Readiness, serving
 from murphey.generator.v1 import generator_pb2_grpc as rpc
 from tests.generator.fakes import CONTEXT_TOKENS, launch, prepared_model
 
@@ -24,26 +26,28 @@ from tests.generator.fakes import CONTEXT_TOKENS, launch, prepared_model
 class RunningGenerator:
     """What a test talks to, and what it looks into."""
 
-    def __init__(self, stub: rpc.GeneratorServiceStub, model: ServedModel) -> None:
-        self.stub, self.model = stub, model
+    def __init__(self, stub: rpc.GeneratorServiceStub, health: Any, model: ServedModel) -> None:
+        self.stub, self.health, self.model = stub, health, model
 
 
 async def until(holds: Callable[[], bool]) -> None:
     """Waits until something holds that no event tells of, such as that the server has heard of a cancelled call."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
 async def open_generator(
-    folder: Path, limits: AdmissionLimits, step_s: float = 0.001
+    folder: Path, limits: AdmissionLimits, step_s: float = 0.001, load_error: str = ""
 ) -> AsyncIterator[RunningGenerator]:
     """Serves the scripted model on a free port."""
     prepared = prepared_model(folder)
     async with AsyncExitStack() as stack:
         tokenizer = stack.enter_context(closing(PromptTokenizer(prepared)))
-        host = await stack.enter_async_context(EngineHost(launch(prepared, step_s=step_s)))
+        readiness = Readiness()
+        engine = launch(prepared, step_s=step_s, load_error=load_error)
+        host = await stack.enter_async_context(EngineHost(engine, readiness.set))
         assert host.info is not None
         model = ServedModel(
             "scripted", host.info, prepared.card.vocabulary_tokens, tokenizer, host, Admission(limits),
@@ -51,9 +55,9 @@ async def open_generator(
         )  # fmt: skip
         add = partial(rpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(ModelCatalog([model])))
         settings = GeneratorSettings(data=folder, drain_s=0)
-        port = await stack.enter_async_context(serving(settings, [Hosted(SERVICE, add)]))
+        port = await stack.enter_async_context(serving(settings, [Hosted(SERVICE, add, readiness)]))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
-        yield RunningGenerator(rpc.GeneratorServiceStub(channel), model)
+        yield RunningGenerator(rpc.GeneratorServiceStub(channel), HealthStub(channel), model)
 
 
 @pytest.fixture

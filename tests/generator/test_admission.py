@@ -73,7 +73,7 @@ async def test_too_many_pending_tokens_are_refused_at_once_with_a_time() -> None
 async def test_one_request_larger_than_all_limits_runs_alone() -> None:
     admission = _admission()
     holder = _Holder(admission, 1_000)
-    await asyncio.wait_for(holder.started.wait(), 1)
+    await asyncio.wait_for(holder.started.wait(), 60)
     await holder.end()
 
 
@@ -85,7 +85,7 @@ async def test_a_cancelled_waiter_gives_its_tokens_back() -> None:
     await _settle()
     assert admission.waiting_tokens == 60
     await running.end()
-    await asyncio.wait_for(next_one.started.wait(), 1)
+    await asyncio.wait_for(next_one.started.wait(), 60)
     await next_one.end()
     assert (admission.running_requests, admission.running_tokens, admission.waiting_requests) == (0, 0, 0)
 

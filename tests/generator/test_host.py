@@ -124,15 +124,14 @@ async def test_an_engine_that_does_not_come_back_is_shown_as_failed(tmp_path: Pa
 
 
 async def test_the_loop_is_not_held_up_by_a_slow_step(tmp_path: Path) -> None:
-    async with EngineHost(launch(prepared_model(tmp_path), step_s=0.3)) as host:
+    async with EngineHost(launch(prepared_model(tmp_path), step_s=1.0)) as host:
         async with aclosing(host.run(_request(FOREVER))) as progress:
             await anext(progress)
-            loop, worst = asyncio.get_running_loop(), 0.0
-            for _ in range(30):
-                before = loop.time()
-                await asyncio.sleep(0.005)
-                worst = max(worst, loop.time() - before - 0.005)
-        assert worst < 0.15  # half a step; on an idle machine it is under a millisecond
+            step, turns = asyncio.ensure_future(anext(progress)), 0
+            while not step.done():
+                await asyncio.sleep(0.001)
+                turns += 1
+        assert turns > 10  # on an idle machine several hundred; a loop that waits for the step has one
 
 
 def test_the_engine_ends_when_its_server_is_killed(tmp_path: Path) -> None:
@@ -141,4 +140,4 @@ def test_the_engine_ends_when_its_server_is_killed(tmp_path: Path) -> None:
         assert server.stdout is not None
         engine = psutil.Process(int(server.stdout.readline()))
         server.kill()
-    engine.wait(timeout=10)
+    engine.wait(timeout=60)

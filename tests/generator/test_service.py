@@ -1,18 +1,24 @@
 """GeneratorService over real gRPC, with the scripted engine in its own process."""
 
+import asyncio
 import math
+from pathlib import Path
 
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from mesh.errors import from_rpc_error
+from generator.admission import AdmissionLimits
+from generator.app import SERVICE
+from mesh.errors import Unavailable, from_rpc_error
 from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1.sampling_pb2 import Guidance, SamplingParams
-from tests.generator.conftest import RunningGenerator, until
+from tests.generator.conftest import RunningGenerator, open_generator, until
 from tests.generator.fakes import CONTEXT_TOKENS, Script
 
 FOREVER = SamplingParams(seed=Script.FOREVER)
+DIE = pb.GenerateRequest(prompt=pb.Prompt(text="a"), sampling=SamplingParams(seed=Script.DIE))
 
 
 def _text(text: str) -> pb.Prompt:
@@ -27,6 +33,13 @@ async def _running(generator: RunningGenerator) -> int:
     """Requests in the engine, as it says itself."""
     sampling = SamplingParams(seed=Script.COUNT_RUNNING)
     return int((await generator.stub.Generate(pb.GenerateRequest(prompt=_text("?"), sampling=sampling))).text)
+
+
+async def _comes_to_run(generator: RunningGenerator, count: int) -> None:
+    """Waits until so many requests are in the engine: a cancel may overtake the request that it is for."""
+    async with asyncio.timeout(60):
+        while await _running(generator) != count:
+            pass
 
 
 async def _begun(call: grpc.aio.UnaryStreamCall) -> None:
@@ -145,8 +158,8 @@ async def test_cancelling_the_call_frees_the_slot(generator: RunningGenerator) -
     await _begun(call)
     assert await _running(generator) == 1
     call.cancel()
+    await _comes_to_run(generator, 0)
     await until(lambda: not places.running_requests)
-    assert await _running(generator) == 0
 
 
 async def test_a_deadline_frees_the_slot(generator: RunningGenerator) -> None:
@@ -155,40 +168,79 @@ async def test_a_deadline_frees_the_slot(generator: RunningGenerator) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await generator.stub.Generate(request, timeout=0.2)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await _comes_to_run(generator, 0)
     await until(lambda: not places.running_requests)
-    assert await _running(generator) == 0
 
 
-async def test_overload_is_refused_at_once_and_passes(generator: RunningGenerator) -> None:
-    places = generator.model.admission
+async def test_overload_is_refused_at_once_and_passes(tmp_path: Path) -> None:
+    """Two run and two wait, in whatever order they arrive; steps so long that none of them ends meanwhile."""
     whole_context = SamplingParams(seed=Script.FOREVER, max_tokens=CONTEXT_TOKENS)
-    calls = [_stream(generator, "a", whole_context) for _ in range(4)]  # they may arrive in any order
-    await until(lambda: places.waiting_requests == 2)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await generator.stub.Generate(pb.GenerateRequest(prompt=_text("a")), timeout=2)
-    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert from_rpc_error(caught.value, "generator").retry_after_s
-    for call in calls:
-        call.cancel()
-    await until(lambda: not places.running_requests)
-    assert (await generator.stub.Generate(pb.GenerateRequest(prompt=_text("ok")))).text == "ok"
+    limits = AdmissionLimits(2, 4 * CONTEXT_TOKENS, 4 * CONTEXT_TOKENS)
+    async with open_generator(tmp_path, limits, step_s=0.1) as generator:
+        places = generator.model.admission
+        calls = [_stream(generator, "a", whole_context) for _ in range(4)]
+        await until(lambda: places.waiting_requests == 2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await generator.stub.Generate(pb.GenerateRequest(prompt=_text("a")))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert from_rpc_error(caught.value, "generator").retry_after_s
+        for call in calls:
+            call.cancel()
+        await until(lambda: not places.running_requests)
+        assert (await generator.stub.Generate(pb.GenerateRequest(prompt=_text("ok")))).text == "ok"
+
+
+async def test_the_tokens_of_a_few_large_requests_fill_it_as_many_small_ones_do(tmp_path: Path) -> None:
+    limits = AdmissionLimits(64, 4 * CONTEXT_TOKENS, CONTEXT_TOKENS + 100)
+    async with open_generator(tmp_path, limits, step_s=0.1) as generator:
+        sampling = SamplingParams(seed=Script.FOREVER, max_tokens=CONTEXT_TOKENS)
+        large = _stream(generator, "a", sampling)
+        await _begun(large)
+        with pytest.raises(grpc.aio.AioRpcError, match=f"{CONTEXT_TOKENS} tokens are pending") as caught:
+            await generator.stub.Generate(pb.GenerateRequest(prompt=_text("a" * 101)))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        small = pb.GenerateRequest(prompt=_text("ok"), sampling=SamplingParams(max_tokens=98))
+        assert (await generator.stub.Generate(small)).text == "ok"
+        large.cancel()
 
 
 async def test_a_dying_engine_is_unavailable_and_the_model_loads_again(generator: RunningGenerator) -> None:
     call = _stream(generator, "forever", FOREVER)
     await _begun(call)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        request = pb.GenerateRequest(prompt=_text("a"), sampling=SamplingParams(seed=Script.DIE))
-        await generator.stub.Generate(request)
+        await generator.stub.Generate(DIE)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         while isinstance(await call.read(), pb.StreamGenerateResponse):
             pass
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-    state = (await generator.stub.GetModel(pb.GetModelRequest())).model.state
-    assert state == pb.MODEL_STATE_LOADING
     await generator.model.host.settled()
+    assert (await generator.stub.GetModel(pb.GetModelRequest())).model.state == pb.MODEL_STATE_READY
     assert (await generator.stub.Generate(pb.GenerateRequest(prompt=_text("back")))).text == "back"
+
+
+async def test_health_follows_the_engine_and_comes_back_with_it(generator: RunningGenerator) -> None:
+    for name in ("", SERVICE):
+        health = generator.health.Watch(HealthCheckRequest(service=name))
+        assert (await health.read()).status == HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError):
+            await generator.stub.Generate(DIE)
+        assert (await health.read()).status == HealthCheckResponse.NOT_SERVING
+        assert (await health.read()).status == HealthCheckResponse.SERVING
+        health.cancel()
+
+
+async def test_an_engine_that_does_not_come_back_leaves_the_server_unhealthy(tmp_path: Path) -> None:
+    limits = AdmissionLimits(2, 4 * CONTEXT_TOKENS, 4 * CONTEXT_TOKENS)
+    async with open_generator(tmp_path, limits, load_error="later: disk gone") as generator:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await generator.stub.Generate(DIE)
+        with pytest.raises(Unavailable):
+            await generator.model.host.settled()
+        model = (await generator.stub.GetModel(pb.GetModelRequest())).model
+        assert model.state == pb.MODEL_STATE_FAILED
+        assert "disk gone" in model.state_message
+        assert (await generator.health.Check(HealthCheckRequest())).status == HealthCheckResponse.NOT_SERVING
 
 
 async def test_tokens_are_counted(generator: RunningGenerator) -> None:
