@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from generator.engines.base import EngineLaunch
-from generator.prepare import ModelCard, PreparedModel, fingerprint
+from generator.prepare import PreparedModel, fingerprint
 from generator.settings import GeneratorSettings
 from mesh.errors import InvalidInput
 
@@ -24,7 +24,7 @@ async def engine_launch(settings: GeneratorSettings, source: Path | str, prepare
         "stop_token_ids": frozenset(prepared.card.stop_token_ids),
     }
     add = _openvino_options if engine == "openvino" else _transformers_options
-    options |= add(settings, prepared.card, weights)
+    options |= add(settings, prepared, weights)
     return EngineLaunch(
         f"generator.engines.{engine}:load", options, str(prepared.tokenizer), frozenset(prepared.card.stop_token_ids)
     )
@@ -40,13 +40,14 @@ def choose_engine(settings: GeneratorSettings, source: Path | str) -> str:
     return "openvino" if readable and plain and on_cpu else "transformers"
 
 
-def _openvino_options(settings: GeneratorSettings, card: ModelCard, weights: str) -> dict[str, Any]:
+def _openvino_options(settings: GeneratorSettings, prepared: PreparedModel, weights: str) -> dict[str, Any]:
     for field in ("dtype", "quantization"):
         if getattr(settings, field) not in ("auto", "none"):
             message = (
                 f"{field} is {getattr(settings, field)}; the openvino engine runs a model's weights as they are stored."
             )
             raise InvalidInput(message, field=field)
+    card = prepared.card
     return {
         "device": "cpu" if settings.device == "auto" else settings.device,
         "kv_heads_total": card.layers * card.kv_heads,
@@ -55,9 +56,11 @@ def _openvino_options(settings: GeneratorSettings, card: ModelCard, weights: str
     }
 
 
-def _transformers_options(settings: GeneratorSettings, card: ModelCard, weights: str) -> dict[str, Any]:
+def _transformers_options(settings: GeneratorSettings, prepared: PreparedModel, weights: str) -> dict[str, Any]:
+    card = prepared.card
     return {
         "device": settings.device,
+        "tokenizer": str(prepared.tokenizer),
         "dtype": settings.dtype,
         "quantization": settings.quantization,
         "kv_values_a_token": 2 * card.layers * card.kv_heads * card.head_size,

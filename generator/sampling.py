@@ -11,6 +11,8 @@ from mesh.errors import InvalidInput
 
 DEFAULT_MAX_TOKENS = 512
 MAX_STOP_STRINGS, MAX_STOP_TOKEN_IDS, MAX_BAD_WORDS = 16, 64, 64
+MAX_BAD_WORD_CHARACTERS = 256
+"""Of all bad words together: they become a grammar, and compiling a longer one would keep the engine for seconds."""
 MAX_GUIDANCE_BYTES = 256 * 1024
 """A grammar is compiled before the first token; a larger one would keep the engine from everyone else."""
 
@@ -70,6 +72,8 @@ def _check_lists(sampling: Sampling, vocabulary_tokens: int) -> None:
             raise _wrong(name, f"has {len(values)} entries; at most {limit} are allowed")
         if "" in values:
             raise _wrong(name, "has an empty entry; remove it")
+    if (length := sum(map(len, sampling.bad_words))) > MAX_BAD_WORD_CHARACTERS:
+        raise _wrong("bad_words", f"has {length} characters in all; at most {MAX_BAD_WORD_CHARACTERS} are allowed")
     for token in sampling.stop_token_ids:
         if not 0 <= token < vocabulary_tokens:
             raise _wrong("stop_token_ids", f"has {token}; the model's tokens are 0 to {vocabulary_tokens - 1}")

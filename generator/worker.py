@@ -37,6 +37,7 @@ class _Completion:
         self._ending = ending | frozenset(request.sampling.stop_token_ids)
         self._tokens = 0
         self._unreported = 0
+        self._cached_prompt_tokens = 0
         limit_s = request.sampling.time_limit_s
         self.deadline = None if limit_s is None else time.monotonic() + limit_s
 
@@ -46,6 +47,7 @@ class _Completion:
         """The news that these tokens make; None when there is nothing to tell yet."""
         self._tokens += len(tokens)
         self._unreported += len(tokens)
+        self._cached_prompt_tokens = max(self._cached_prompt_tokens, cached_prompt_tokens)
         if finish is FinishReason.STOP and tokens and tokens[-1] in self._ending:
             tokens = tokens[:-1]
         text, stopped = self._stops.feed(self._detokenizer.feed(tokens))
@@ -57,7 +59,7 @@ class _Completion:
         if not text and finish is None:
             return None
         reported, self._unreported = self._unreported, 0
-        return Progress(self._id, text, reported, finish, self._tokens, cached_prompt_tokens)
+        return Progress(self._id, text, reported, finish, self._tokens, self._cached_prompt_tokens)
 
 
 class Worker:

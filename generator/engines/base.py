@@ -33,7 +33,10 @@ class EngineInfo:
 
 
 class NewTokens(NamedTuple):
-    """Tokens that one step gave one request; with `finish` the request is over and forgotten by the engine."""
+    """Tokens that one step gave one request; with `finish` the request is over and forgotten by the engine.
+
+    `cached_prompt_tokens` of its prompt were not computed again but found in the engine's cache; 0 where it cannot tell.
+    """
 
     request_id: int
     tokens: Sequence[int]

@@ -14,12 +14,13 @@ import openvino_genai as ov_genai
 from openvino_genai.py_openvino_genai import GenerationHandle
 
 from generator.engines.base import EngineInfo, EngineRequest, NewTokens, Refused
+from generator.engines.grammars import grammar_without, last_line, refused_form
 from generator.requests import FinishReason, Guidance, Sampling
 from mesh.errors import InvalidInput
 
 _SAMPLING_FIELDS = frozenset({
     "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
-    "frequency_penalty", "seed", "stop", "stop_token_ids", "guidance", "time_limit",
+    "frequency_penalty", "seed", "stop", "stop_token_ids", "bad_words", "guidance", "time_limit",
 })  # fmt: skip
 _KV_CACHE_GB, _BATCH_TOKENS = 0.75, 256
 _REMEMBERED_FORMS = 256
@@ -58,6 +59,9 @@ class OpenVinoEngine:
 
     def add(self, request: EngineRequest) -> Refused | None:
         """Takes a request up at the next step, or later when a form is tried."""
+        if request.sampling.bad_words and request.sampling.guidance:
+            message = "sampling.bad_words and sampling.guidance are both set; the engine openvino follows one of them."
+            return Refused(request.id, message, "sampling.bad_words")
         if self._held or self._tried or self._unproven(request):
             self._held.append(request)
             return None
@@ -81,7 +85,7 @@ class OpenVinoEngine:
             if handle := self._handles.pop(tried.id, None):
                 handle.cancel()
             self._pipeline.step()
-            return [*refused, _refused_form(tried.id, tried.sampling.guidance, error)]
+            return [*refused, refused_form(tried.id, tried.sampling.guidance, error)]
         news = self._read()
         if self._tried is not None and any(new.request_id == self._tried.id for new in news):
             self._prove(self._tried)
@@ -117,7 +121,7 @@ class OpenVinoEngine:
         try:
             self._handles[request.id] = self._pipeline.add_request(request.id, tensor, config)
         except RuntimeError as error:
-            return Refused(request.id, f"The engine refuses the request: {_last_line(error)}", "sampling")
+            return Refused(request.id, f"The engine refuses the request: {last_line(error)}", "sampling")
         return None
 
     def _read(self) -> list[NewTokens | Refused]:
@@ -153,10 +157,11 @@ def generation_config(sampling: Sampling, max_tokens: int, stop_token_ids: froze
         for name in ("temperature", "top_p", "min_p", "top_k"):
             if value := getattr(sampling, name):
                 setattr(config, name, value)
-    if sampling.guidance is not None:
-        config.structured_output_config = ov_genai.StructuredOutputConfig(
-            **{sampling.guidance.kind: sampling.guidance.source}
-        )
+    form = sampling.guidance
+    if sampling.bad_words:  # the engine has no bad words, but grammars: this one always compiles
+        form = Guidance("grammar", grammar_without(sampling.bad_words))
+    if form is not None:
+        config.structured_output_config = ov_genai.StructuredOutputConfig(**{form.kind: form.source})
     return config
 
 
@@ -194,17 +199,3 @@ def _warm_up(engine: OpenVinoEngine, max_batch_tokens: int) -> None:
     engine.add(EngineRequest(0, tuple(range(10, 10 + prompt_tokens)), 2, Sampling(min_tokens=2)))
     while engine.busy:
         engine.step()
-
-
-def _refused_form(request_id: int, guidance: Guidance, error: RuntimeError) -> Refused:
-    return Refused(
-        request_id,
-        f"sampling.guidance.{guidance.kind} is not one that can be followed: {_last_line(error)}",
-        f"sampling.guidance.{guidance.kind}",
-    )
-
-
-def _last_line(error: RuntimeError) -> str:
-    """What a C++ error says, without where in its sources it was raised."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else "no reason given").rpartition(".cc:")[2].partition(": ")[2] or lines[-1]

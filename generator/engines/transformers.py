@@ -5,51 +5,70 @@ releases the GIL while it computes; a step here collects what that thread has ma
 """
 
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, GgufConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    GgufConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
+from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessorList
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
 from transformers.utils import logging as library_logging
 
 from generator.engines.base import EngineInfo, EngineRequest, NewTokens, Refused
-from generator.requests import FinishReason, Sampling
+from generator.engines.forms import Form, Forms
+from generator.engines.token_choice import Choice, TokenChoice
+from generator.requests import FinishReason
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
     from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
 _SAMPLING_FIELDS = frozenset({
-    "max_tokens", "temperature", "top_p", "top_k", "stop", "stop_token_ids", "time_limit",
+    "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
+    "frequency_penalty", "seed", "stop", "stop_token_ids", "bad_words", "guidance", "time_limit",
 })  # fmt: skip
 _INT4: torch.dtype = vars(torch)["int4"]
 _CPU_PAGE_TOKENS = 32
 """A prefix is reused in whole pages, so small ones reuse more; on CUDA the kernels want the library's own size."""
 _CPU_KV_CACHE_GB, _CPU_BATCH_TOKENS = 0.75, 256
+_CUDA_MEMORY_SHARE = 0.8
+"""Of what is free, for the KV cache: choosing tokens needs several times the scores of a step beside it."""
 _WAIT_S = 0.02
 """A step waits this long for a token, so that a cancel or a new request is not kept waiting longer."""
 
 
 @dataclass
 class _Running:
-    """A request in the library's hands: the tokens that end it, and how many were reported."""
+    """A request in the library's hands: the tokens that end it, how many were reported, how much of its prompt was cached."""
 
     ends: frozenset[int]
     reported: int = 0
+    cached: int = 0
 
 
 class TransformersEngine:
-    """See `Engine`."""
+    """See `Engine`. `forms` makes what follows grammars, when the first request needs it."""
 
     def __init__(
-        self, manager: "ContinuousBatchingManager", info: EngineInfo, stop_token_ids: frozenset[int], vocabulary: int
-    ) -> None:
+        self, manager: "ContinuousBatchingManager", info: EngineInfo, stop_token_ids: frozenset[int],
+        choice: TokenChoice, forms: Callable[[], Forms],
+    ) -> None:  # fmt: skip
         self.info = info
         self._manager = manager
         self._stop_token_ids = stop_token_ids
-        self._vocabulary = vocabulary
+        self._choice = choice
+        self._make_forms = forms
+        self._forms: Forms | None = None
         self._running: dict[int, _Running] = {}
 
     @property
@@ -59,23 +78,27 @@ class TransformersEngine:
 
     def add(self, request: EngineRequest) -> Refused | None:
         """Hands a request to the library's queue."""
+        forms = self._forms_of(request)
+        if isinstance(forms, Refused):
+            return forms
         ends = self._stop_token_ids | frozenset(request.sampling.stop_token_ids)
+        self._choice.watch(str(request.id), Choice(request, ends, forms, self._manager.model.device))
+        self._running[request.id] = _Running(ends)
         added = self._manager.add_request(
             list(request.prompt),
             request_id=str(request.id),
             max_new_tokens=request.max_tokens,
             streaming=True,
             eos_token_id=sorted(ends) or -1,
-            **_warpers(request.sampling, self._vocabulary),
         )
         if added is None:
             raise RuntimeError("transformers' continuous batching has stopped")
-        self._running[request.id] = _Running(ends)
         return None
 
     def cancel(self, request_id: int) -> None:
         """Frees the request's pages before the next forward pass."""
         if self._running.pop(request_id, None) is not None:
+            self._choice.forget(str(request_id))
             self._manager.cancel_request(str(request_id))
 
     def step(self) -> list[NewTokens | Refused]:
@@ -106,24 +129,38 @@ class TransformersEngine:
         tokens = output.generated_tokens[running.reported :]
         running.reported += len(tokens)
         if not output.is_finished():
-            return NewTokens(request_id, tokens) if tokens else None
+            return NewTokens(request_id, tokens, None, running.cached) if tokens else None
         del self._running[request_id]
-        ended_itself = bool(tokens) and tokens[-1] in running.ends
-        return NewTokens(request_id, tokens, FinishReason.STOP if ended_itself else FinishReason.LENGTH)
+        self._choice.forget(output.request_id)
+        finish = FinishReason.STOP if tokens and tokens[-1] in running.ends else FinishReason.LENGTH
+        return NewTokens(request_id, tokens, finish, running.cached)
 
+    def _forms_of(self, request: EngineRequest) -> list[Form] | Refused:
+        if not (request.sampling.guidance or request.sampling.bad_words):
+            return []
+        if self._forms is None:
+            self._forms = self._make_forms()
+        return self._forms.of(request)
 
-def _warpers(sampling: Sampling, vocabulary: int) -> dict[str, Any]:
-    """A request's logit warpers. The library samples for all requests or for none: greedy is the best one token."""
-    if not sampling.temperature:
-        return {"temperature": 1.0, "top_k": 1, "top_p": 1.0}
-    top_k = min(sampling.top_k or vocabulary, vocabulary)
-    return {"temperature": float(sampling.temperature), "top_k": top_k, "top_p": float(sampling.top_p or 1.0)}
+    def watch_prefix_cache(self) -> None:
+        """From now on, tells how many of a prompt's tokens the library finds in its cache when it takes a request up."""
+        cache = cast("Any", self._manager.batch_processor).cache
+        search = cache.search_prefix_match
+
+        def counted(request_id: str, prompt: list[int]) -> int:
+            found = search(request_id, prompt)
+            running = self._running.get(int(request_id))
+            if running is not None and not running.reported:  # later it finds what the request itself has left
+                running.cached = found
+            return found
+
+        cache.search_prefix_match = counted
 
 
 def load(
     path: str, device: str, dtype: str, quantization: str, kv_cache_gb: float | None, kv_values_a_token: int,
     context_tokens: int, max_running_requests: int, max_batch_tokens: int | None, stop_token_ids: frozenset[int],
-    version: str,
+    tokenizer: str, version: str,
 ) -> TransformersEngine:  # fmt: skip
     """Loads a model and runs it once. `kv_values_a_token` is how many numbers a token leaves in the KV cache.
 
@@ -135,28 +172,32 @@ def load(
     model = load_model(path, target, _dtype(dtype, target))
     if quantization != "none":
         quantize(model, quantization)
+    vocabulary = model.config.get_text_config().vocab_size
+    choice = TokenChoice(vocabulary)
     manager = cast("Any", model).init_continuous_batching(
-        generation_config=GenerationConfig(  # values that differ from the defaults make the warpers exist
-            do_sample=True,
-            temperature=0.9,
-            top_k=50,
-            top_p=0.9,
-            eos_token_id=sorted(stop_token_ids) or -1,
-            pad_token_id=0,
-        ),
+        generation_config=GenerationConfig(do_sample=False, eos_token_id=sorted(stop_token_ids) or -1, pad_token_id=0),
         continuous_batching_config=_batching(
             target, kv_cache_gb, kv_values_a_token * model.dtype.itemsize, max_running_requests, max_batch_tokens
         ),
     )
+    manager.logit_processor = _processors(choice)
     manager.start()
-    vocabulary = model.config.get_text_config().vocab_size
     info = EngineInfo("transformers", version, context_tokens, 0, _SAMPLING_FIELDS)
-    engine = TransformersEngine(manager, info, stop_token_ids, vocabulary)
+    forms = partial(Forms, tokenizer, vocabulary, stop_token_ids)
+    engine = TransformersEngine(manager, info, stop_token_ids, choice, forms)
     _warm_up(engine)
+    engine.watch_prefix_cache()
     cache = manager.batch_processor.cache
     kv_cache_tokens = (cache.num_blocks - 1) * manager.continuous_batching_config.page_size
     engine.info = replace(info, context_tokens=min(context_tokens, kv_cache_tokens), kv_cache_tokens=kv_cache_tokens)
     return engine
+
+
+def _processors(choice: TokenChoice) -> ContinuousBatchingLogitsProcessorList:
+    """In the place of the library's own: it makes room for the arguments of those that it converts itself, here for one."""
+    processors = ContinuousBatchingLogitsProcessorList(LogitsProcessorList([cast("Any", choice)]))
+    processors.tensors_required = 1
+    return processors
 
 
 def load_model(path: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -192,7 +233,8 @@ def _batching(
     max_batch_tokens: int | None,
 ) -> ContinuousBatchingConfig:  # fmt: skip
     config = ContinuousBatchingConfig(max_requests_per_batch=max_running_requests, max_batch_tokens=max_batch_tokens)
-    config.per_request_processors = True
+    config.use_cuda_graph = config.use_async_batching = False  # see token_choice.py
+    config.max_memory_percent = _CUDA_MEMORY_SHARE if device.type == "cuda" else None
     if device.type == "cpu":
         config.page_size = _CPU_PAGE_TOKENS
         config.max_batch_tokens = max_batch_tokens or _CPU_BATCH_TOKENS

@@ -1,6 +1,8 @@
 """Pieces add up to the whole decoding, no piece holds half a character, and stop strings never show."""
 
+import os
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,11 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainer
 from tokenizers.models import BPE, WordPiece
 
 from generator.detokenizer import Detokenizer
+from generator.prepare import prepare, weights_file
+from generator.settings import GeneratorSettings
 from generator.stops import StopStrings
+from mesh import weights
+from mesh.settings import default_models_folder
 from tests.generator.fakes import byte_tokenizer
 
 CORPUS = [
@@ -87,6 +93,30 @@ def test_pieces_add_up_to_the_whole(make: cache, text: str, sizes: list[int]) ->
     tokenizer: Tokenizer = make()
     ids = tokenizer.encode(text).ids
     assert "".join(_pieces(tokenizer, ids, sizes)) == tokenizer.decode(ids)
+
+
+@pytest.fixture(scope="module")
+async def smollm2() -> Tokenizer:
+    """The default model's own."""
+    folder = Path(os.environ.get("MURPHEY_MODELS") or default_models_folder())
+    source = weights_file(weights.pull("smollm2-135m-instruct", folder))
+    return Tokenizer.from_file(str((await prepare(source, GeneratorSettings(models=folder).prepared)).tokenizer))
+
+
+@pytest.mark.slow
+@given(text=st.one_of(any_text, st.text("ab é東🚀\n <|im_end|>", max_size=60)), sizes=sizes)
+def test_pieces_of_the_real_model_add_up_to_the_whole(smollm2: Tokenizer, text: str, sizes: list[int]) -> None:
+    ids = smollm2.encode(text).ids
+    pieces, whole = _pieces(smollm2, ids, sizes), smollm2.decode(ids)
+    assert "".join(pieces) == whole
+    if "\N{REPLACEMENT CHARACTER}" not in whole:  # its vocabulary lacks the bytes of some characters
+        assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+@pytest.mark.slow
+@given(ids=st.lists(st.integers(0, 49_151), max_size=60), sizes=sizes)
+def test_any_tokens_of_the_real_model_add_up(smollm2: Tokenizer, ids: list[int], sizes: list[int]) -> None:
+    assert "".join(_pieces(smollm2, ids, sizes)) == smollm2.decode(ids)
 
 
 @given(text=any_text)
