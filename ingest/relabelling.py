@@ -1,6 +1,8 @@
-"""Gives a document other metadata without parsing, cutting or embedding it again: the bytes are those that are live."""
+"""Gives documents other metadata without parsing, cutting or embedding them again: their bytes are those that are live."""
 
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,54 +10,107 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ingest.comparison import same_bytes
 from ingest.database import Database
 from ingest.documents import Document, DocumentState, NewUpload, Version, content_key
-from ingest.index.chunk_index import ChunkIndex
+from ingest.grouping import Grouped
+from ingest.index.chunk_index import ChunkIndex, Description
 from ingest.jobs import Job, JobOutcome, JobStage, JobState, new_id, now_us
 from ingest.registration import Registered
 from ingest.rows import DOCUMENTS, job_values, to_document
 from ingest.tables import documents, jobs, versions
 
+MAX_GROUP = 128
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A document as it is, its live version as it shall be, and the job that says so."""
+
+    document: Document
+    version: Version
+    job: Job
+
 
 class Relabelling:
-    """The chunks get the metadata first, then the document: an upload that breaks off between is sent again by its sender."""
+    """Changes that come together are made together.
+
+    The chunks get the metadata first, then the document: an upload that breaks off between is sent again by its sender.
+    """
 
     def __init__(self, database: Database, index: ChunkIndex) -> None:
         self._database = database
         self._index = index
+        self._relabel = Grouped(self._relabel_all, MAX_GROUP)
 
     async def relabel(self, upload: NewUpload, sha256: str) -> Registered | None:
         """The document with the upload's metadata and a job that has ended; None where the bytes are not live."""
-        document = await self._find(upload)
-        live = document.shown if document and document.live_version else None
-        if document is None or live is None or document.state != DocumentState.LIVE or not same_bytes(live, sha256):
-            return None
-        await self._index.describe(upload.collection, document.name, live.id, {**live.found, **upload.metadata})
-        job = _ended_job(upload, live)
-        async with self._database.write() as connection:
-            if not await _is_still(connection, document, job):
-                return None
-            changed = {"metadata": upload.metadata, "content_key": content_key(sha256, upload.metadata)}
-            mine = sa.and_(versions.c.collection == document.collection, versions.c.document == document.id)
-            await connection.execute(versions.update().where(mine, versions.c.id == live.id).values(**changed))
-            await connection.execute(jobs.insert(), job_values(job, live))
-        return Registered(replace(document, shown=replace(live, **changed), job=job.id, updated_us=job.updated_us), job)
+        return await self._relabel((upload, sha256))
 
-    async def _find(self, upload: NewUpload) -> Document | None:
-        mine = sa.and_(documents.c.collection == upload.collection, documents.c.id == upload.document_id)
+    async def _relabel_all(self, group: Sequence[tuple[NewUpload, str]]) -> list[Registered | None]:
+        known = await self._find([upload for upload, _ in group])
+        planned = [_plan(upload, sha256, known.pop(_identity(upload), None)) for upload, sha256 in group]
+        changes = [change for change in planned if change is not None]
+        if not changes:
+            return [None for _ in group]
+        await self._describe(changes)
+        async with self._database.write(*{change.document.collection for change in changes}) as connection:
+            made = {id(change) for change in changes if await _record(connection, change)}
+        return [_registered(change) if change and id(change) in made else None for change in planned]
+
+    async def _find(self, uploads: Sequence[NewUpload]) -> dict[tuple[str, str], Document]:
+        by_collection: dict[str, set[str]] = defaultdict(set)
+        for upload in uploads:
+            by_collection[upload.collection].add(upload.document_id)
+        found: dict[tuple[str, str], Document] = {}
         async with self._database.read() as connection:
-            row = (await connection.execute(DOCUMENTS.where(mine))).one_or_none()
-        return to_document(row) if row is not None else None
+            for collection, ids in by_collection.items():
+                mine = sa.and_(documents.c.collection == collection, documents.c.id.in_(ids))
+                for row in await connection.execute(DOCUMENTS.where(mine)):
+                    found[collection, row.id] = to_document(row)
+        return found
+
+    async def _describe(self, changes: Sequence[_Change]) -> None:
+        by_collection: dict[str, list[Description]] = defaultdict(list)
+        for change in changes:
+            version = change.version
+            described = Description(change.document.name, version.id, {**version.found, **version.metadata})
+            by_collection[change.document.collection].append(described)
+        for collection, descriptions in by_collection.items():
+            await self._index.describe(collection, descriptions)
 
 
-async def _is_still(connection: AsyncConnection, document: Document, job: Job) -> bool:
-    """Makes the job the document's last one, unless another upload has come meanwhile."""
-    unchanged = sa.and_(
+def _identity(upload: NewUpload) -> tuple[str, str]:
+    return upload.collection, upload.document_id
+
+
+def _plan(upload: NewUpload, sha256: str, document: Document | None) -> _Change | None:
+    live = document.shown if document and document.live_version else None
+    if document is None or live is None or document.state != DocumentState.LIVE or not same_bytes(live, sha256):
+        return None
+    relabelled = replace(live, metadata=upload.metadata, content_key=content_key(sha256, upload.metadata))
+    return _Change(document, relabelled, _ended_job(upload, live))
+
+
+async def _record(connection: AsyncConnection, change: _Change) -> bool:
+    """False when another upload of the document has come meanwhile: that one decides."""
+    document, job, version = change.document, change.job, change.version
+    as_it_was = sa.and_(
         documents.c.collection == document.collection,
         documents.c.id == document.id,
         documents.c.live_version == document.live_version,
         documents.c.job == document.job,
     )
-    taken = documents.update().where(unchanged).values(job=job.id, updated_us=job.updated_us)
-    return (await connection.execute(taken)).rowcount == 1
+    taken = documents.update().where(as_it_was).values(job=job.id, updated_us=job.updated_us)
+    if (await connection.execute(taken)).rowcount != 1:
+        return False
+    mine = sa.and_(versions.c.collection == document.collection, versions.c.document == document.id)
+    values = {"metadata": version.metadata, "content_key": version.content_key}
+    await connection.execute(versions.update().where(mine, versions.c.id == version.id).values(**values))
+    await connection.execute(jobs.insert(), job_values(job, version))
+    return True
+
+
+def _registered(change: _Change) -> Registered:
+    job = change.job
+    return Registered(replace(change.document, shown=change.version, job=job.id, updated_us=job.updated_us), job)
 
 
 def _ended_job(upload: NewUpload, live: Version) -> Job:

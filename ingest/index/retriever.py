@@ -7,7 +7,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from ingest.chunking import ChunkSize
 from ingest.documents import Metadata
-from ingest.index.chunk_index import DocumentChunks
+from ingest.index.chunk_index import Description, DocumentChunks
 from mesh.channel import open_channel
 from mesh.deadline import call_options
 from mesh.errors import translated
@@ -68,10 +68,13 @@ class RetrieverIndex:
             with translated("retriever"):
                 await self._stub.PublishDocuments(request, **call_options(STAGE_TIMEOUT_S))
 
-    async def describe(self, collection: str, document: str, version: str, metadata: Metadata) -> None:
-        """Replaces the metadata of a version's chunks; nothing is embedded."""
-        described = pb.DocumentMetadata(document=document, version=version, metadata=to_struct(metadata))
-        request = pb.SetDocumentMetadataRequest(collection=f"collections/{collection}", documents=[described])
+    async def describe(self, collection: str, descriptions: Sequence[Description]) -> None:
+        """Replaces the metadata of chunks; nothing is embedded."""
+        documents = [
+            pb.DocumentMetadata(document=each.document, version=each.version, metadata=to_struct(each.metadata))
+            for each in descriptions
+        ]
+        request = pb.SetDocumentMetadataRequest(collection=f"collections/{collection}", documents=documents)
         with translated("retriever"):
             await self._stub.SetDocumentMetadata(request, **call_options(QUICK_TIMEOUT_S))
 
