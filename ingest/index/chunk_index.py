@@ -40,6 +40,15 @@ class DocumentChunks:
     chunks: Sequence[Chunk]
 
 
+@dataclass(frozen=True)
+class Description:
+    """All that shall be known of a version of a document."""
+
+    document: str
+    version: str
+    metadata: Metadata
+
+
 class ChunkIndex(Protocol):
     """Failures are mesh.errors: NotFound for an unknown collection, Unavailable when it cannot be reached."""
 
@@ -55,8 +64,8 @@ class ChunkIndex(Protocol):
         """Makes these versions, `(document, version)`, the ones that searches find. Idempotent."""
         ...
 
-    async def describe(self, collection: str, document: str, version: str, metadata: Metadata) -> None:
-        """Gives the chunks of a version that searches find other metadata. Idempotent."""
+    async def describe(self, collection: str, descriptions: Sequence[Description]) -> None:
+        """Gives chunks that searches find other metadata. Idempotent."""
         ...
 
     async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
