@@ -74,7 +74,7 @@ def _retrieval(
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well the right documents are found: nDCG, recall, MRR, MAP; what is judged 1 and more is relevant."""
+    """Measure how well the right documents are found: nDCG, recall, MRR, MAP. A grade of 1 and more is relevant."""
     from orchestrator.evaluation.running import Plan  # with scorers whose import no other command should wait for
 
     if mode not in ("hybrid", "dense", "sparse"):

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from mesh.errors import Overloaded, Unavailable
 
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 """A service that refuses one question for so long is not asked again."""
 _LONGEST_PAUSE_S = 10.0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -13,7 +14,10 @@ from mesh.terminal import console, out
 from orchestrator.evaluation.comparison import Comparison
 from orchestrator.evaluation.records import MAIN_SCORE, best_threshold
 from orchestrator.evaluation.running import Evaluated
-from orchestrator.evaluation.runs import Header
+from orchestrator.evaluation.runs import Header, StoredRun
+
+INTERRUPTED = 130
+"""The exit code of Ctrl-C, as mesh.terminal gives it."""
 
 
 class Bars:
@@ -32,8 +36,8 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
-        if kind is not None and self._task is not None:
-            console.print("Stopped. The same command goes on where this one ended.")
+        if isinstance(error, typer.Exit) and error.exit_code == INTERRUPTED:
+            console.print("Interrupted. The same command goes on where this one ended.")
 
     def stage(self, name: str, total: int) -> None:
         """A stage of so many steps begins."""
@@ -53,10 +57,11 @@ def as_json(evaluated: Evaluated, page: Path) -> dict[str, Any]:
     """The run with stable keys: its figures stand beside what it is of."""
     return header_json(evaluated.run.header) | {
         "report": str(page),
+        "records": str(page.with_name("records.jsonl")),
         "gates": [
             {"gate": judged.gate.text, "value": judged.value, "passed": judged.passed} for judged in evaluated.gates
         ],
-        "comparison": _comparison_json(evaluated) if evaluated.before else None,
+        "comparison": _comparison_json(evaluated.before, evaluated.comparisons) if evaluated.before else None,
     }
 
 
@@ -111,11 +116,10 @@ def print_run(evaluated: Evaluated, page: Path) -> None:
 
 def _print_threshold(signal: str, point: Mapping[str, Any] | None) -> None:
     if point:
-        rates = point["rates"]
-        out.print(
-            f"declining below a {signal} of {point['threshold']:.3f} would give an abstention F1 of {rates['f1'] or 0:.3f}",
-            markup=False,
-        )
+        kept = f" and leave {point['answered']:.0%} of the answerable questions answered" if point["answered"] else ""
+        f1 = point["rates"]["f1"] or 0
+        said = f"declining below a {signal} of {point['threshold']:.3f} would give an abstention F1 of {f1:.3f}{kept}"
+        out.print(said, markup=False)
 
 
 def _print_comparison(before: str, comparisons: Sequence[Comparison]) -> None:
@@ -128,23 +132,22 @@ def _print_comparison(before: str, comparisons: Sequence[Comparison]) -> None:
     out.print(table)
 
 
-def _comparison_json(evaluated: Evaluated) -> dict[str, Any]:
-    assert evaluated.before is not None  # noqa: S101 - the caller looked
-    return {
-        "run": evaluated.before.header.id,
-        "metrics": {
-            each.metric: {
-                "before": each.before, "now": each.now, "gain": each.gain, "low": each.low, "high": each.high,
-                "wins": each.wins, "losses": each.losses, "ties": each.ties, "verdict": each.verdict,
-            }
-            for each in evaluated.comparisons
-        },
+def _comparison_json(before: StoredRun, comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    metrics = {
+        each.metric: {
+            "before": each.before, "now": each.now, "gain": each.gain, "low": each.low, "high": each.high,
+            "wins": each.wins, "losses": each.losses, "ties": each.ties, "verdict": each.verdict,
+        }
+        for each in comparisons
     }  # fmt: skip
+    return {"run": before.header.id, "metrics": metrics}
 
 
 def _threshold_json(curve: Sequence[Mapping[str, Any]]) -> dict[str, float | None] | None:
     point = best_threshold(curve)
-    return {"threshold": point["threshold"], "abstention_f1": point["rates"]["f1"]} if point else None
+    if point is None:
+        return None
+    return {"threshold": point["threshold"], "abstention_f1": point["rates"]["f1"], "answered": point["answered"]}
 
 
 def _number(name: str, value: float | None) -> str:

@@ -20,14 +20,14 @@ class Kind(StrEnum):
 MAIN_SCORE = {Kind.RETRIEVAL: "ndcg@10", Kind.ANSWERS: "f1_all"}
 """The score by which queries are called worst."""
 COMPARED = {
-    Kind.RETRIEVAL: ("ndcg@10", "recall@100", "mrr@10", "map", "ndcg_graded@10", "answer@10"),
+    Kind.RETRIEVAL: ("ndcg@10", "recall@100", "mrr@10", "map", "ndcg_binary@10", "answer@10"),
     Kind.ANSWERS: ("f1_all", "f1", "em", "contains", "abstained_rightly", "groundedness"),
 }
 """Scores that two runs are compared by; more is better in each."""
 SIGNALS = ("relevance", "groundedness")
 """What a threshold for declining could be set on."""
 
-_RANKING = ("ndcg@10", "recall@100", "mrr@10", "map", "ndcg_graded@10", "recall@5", "recall@10", "complete@10")
+_RANKING = ("ndcg@10", "recall@100", "mrr@10", "map", "ndcg_binary@10", "recall@5", "recall@10", "complete@10")
 _RETRIEVAL = ("queries", *_RANKING, "answer@10", "search_ms_p50", "search_ms_p95", "failed")
 _RIGHTNESS = ("f1", "em", "contains")
 _SQUAD2 = ("f1_all", "em_all")

@@ -17,7 +17,7 @@ WORST, CHANGED = 20, 10
 """Cases that are shown: with the lowest score, and with the largest win and loss."""
 _TOLD = {
     "ndcg@10": "nDCG@10", "recall@100": "recall@100", "mrr@10": "MRR@10", "map": "MAP", "f1": "F1", "em": "exact match",
-    "ndcg_graded@10": "nDCG@10, graded gains", "f1_all": "F1, all questions", "em_all": "exact match, all questions",
+    "ndcg_binary@10": "nDCG@10, relevant or not", "f1_all": "F1, all questions", "em_all": "exact match, all questions",
     "answer@10": "answer in the first 10 passages", "complete@10": "all relevant in the first 10",
     "contains": "holds the answer", "citation_verified": "citations that stand",
     "citation_precision": "citations that stand and support", "citation_coverage": "sentences with a citation",

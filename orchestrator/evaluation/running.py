@@ -122,9 +122,8 @@ def prepare(plan: Plan) -> Prepared:
         raise InvalidInput(f"{plan.path} holds no {missing} for this evaluation.")
     known = measurable(plan.kind, questions)
     gates = tuple(parse_gate(text, known) for text in plan.gates)
-    prepared = data_set.narrowed(questions)
     before = _comparable(plan, data_set, questions) if plan.compare_with else None
-    return Prepared(plan, data_set, prepared.questions, gates, before)
+    return Prepared(plan, data_set, tuple(questions), gates, before)
 
 
 async def evaluate(prepared: Prepared, shows: Shows) -> Evaluated:
@@ -178,13 +177,12 @@ def _check_comparable(before: StoredRun, kind: Kind, fingerprint: str, queries: 
 async def _collection(mesh: LiveMesh, prepared: Prepared, shows: Shows) -> tuple[Searchable, tuple[str, ...]]:
     """The collection to ask, which is made first where none was named; and what to note of it."""
     plan, corpus = prepared.plan, prepared.set.corpus
-    if plan.collection is not None:
-        return await searchable(mesh, plan.collection), ()
-    assert corpus is not None  # noqa: S101 - prepare() refused a set without one
+    if plan.collection is not None or corpus is None:  # prepare() refused a plan with neither
+        return await searchable(mesh, plan.collection or ""), ()
     name = own_collection(prepared.set.name, corpus, plan.own)
     shows.stage("documents", len(corpus.ids))
-    taken = await take_in(mesh, name, corpus, plan.own, shows.advance)
-    notes = tuple(f"The document {document} could not be taken in." for document in taken.failed)
+    unread = await take_in(mesh, name, corpus, plan.own, shows.advance)
+    notes = tuple(f"The document {each.document!r} could not be taken in: {each.reason}" for each in unread)
     for text in notes:
         shows.note(text)
     return await searchable(mesh, name), notes

@@ -1,24 +1,26 @@
 """Takes a set's corpus in, as a user's documents, into a collection of its own that later runs find again."""
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
-from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ingest.sending import Progress, Result, Sender
-from ingest.sources import Source
-from mesh.errors import FailedPrecondition
+from mesh.errors import FailedPrecondition, InvalidInput, Unavailable, translated
+from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from orchestrator.evaluation.clients.collections import CollectionSettings, create_collection, live_documents
 from orchestrator.evaluation.clients.mesh import LiveMesh
+from orchestrator.evaluation.pacing import for_each, patiently
 from orchestrator.evaluation.runs import slug
 from orchestrator.evaluation.sets import Corpus, Document
 
-FILES_AT_ONCE = 2_000
-"""Written to disk at a time, so that a large corpus does not stand there twice."""
+UPLOADS_AT_ONCE = 16
+DOCUMENTS_AT_ONCE = 128
+"""Uploaded and not yet searchable: enough for the service to embed many together, few enough to hold."""
+PIECE_BYTES = 512 * 1024
+UPLOAD_TIMEOUT_S = 600.0
+JOB_TIMEOUT_S = 3600.0
 TOLERATED_SHARE = 0.05
 """Of documents that cannot be read: more of them, and something is wrong with the mesh or the set."""
 
@@ -27,11 +29,11 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Taken:
-    """The collection, and the documents that could not be taken in."""
+class Unread:
+    """A document that could not be taken in, and why."""
 
-    collection: str
-    failed: tuple[str, ...] = ()
+    document: str
+    reason: str
 
 
 def own_collection(name: str, corpus: Corpus, settings: CollectionSettings) -> str:
@@ -42,49 +44,75 @@ def own_collection(name: str, corpus: Corpus, settings: CollectionSettings) -> s
 
 async def take_in(
     mesh: LiveMesh, collection: str, corpus: Corpus, settings: CollectionSettings, advance: Advance
-) -> Taken:
-    """Makes every document of a corpus searchable; those that are already stay as they are.
+) -> list[Unread]:
+    """Makes every document of a corpus searchable, those that are already left as they are; gives the ones that failed.
 
-    FailedPrecondition when many of them cannot be.
+    FailedPrecondition when many of them fail.
     """
     await create_collection(mesh, collection, settings)
     live = await live_documents(mesh, collection)
-    todo = (document for document in corpus.documents() if document.content and document.file_name not in live)
+    stub, uploading = IngestServiceStub(mesh.ingest), asyncio.Semaphore(UPLOADS_AT_ONCE)
+    failed: list[Unread] = []
     ended = len(live)
     advance(ended)
-    failed: list[Result] = []
-    for batch in _batches(todo, FILES_AT_ONCE):
-        results = await _send(mesh, collection, batch, lambda count, before=ended: advance(before + count))
-        failed += [result for result in results if result.status == "failed"]
-        ended += len(batch)
-        if len(failed) > max(1, TOLERATED_SHARE * ended):
-            raise FailedPrecondition(
-                f"{len(failed)} of {ended} documents could not be taken in, the first one {failed[0].document}: "
-                f"{failed[0].error}"
+
+    async def take(document: Document) -> None:
+        nonlocal ended
+        try:
+            async with uploading:
+                job = await patiently(lambda: _upload(stub, collection, document))
+            job = await patiently(lambda: _ended(stub, job))
+        except InvalidInput as error:
+            failed.append(Unread(document.id, error.message))
+        else:
+            if job.state != pb.JOB_STATE_SUCCEEDED:
+                failed.append(Unread(document.id, job.error.message or "The job was cancelled."))
+        _check_share(failed, len(corpus.ids))
+        ended += 1
+        advance(ended)
+
+    todo = (document for document in corpus.documents() if document.content and document.file_name not in live)
+    await for_each(todo, take, DOCUMENTS_AT_ONCE)
+    return failed
+
+
+def _check_share(failed: list[Unread], documents: int) -> None:
+    if len(failed) > max(1, TOLERATED_SHARE * documents):
+        first = failed[0]
+        raise FailedPrecondition(
+            f"{len(failed)} documents could not be taken in so far, the first one {first.document!r}: {first.reason}"
+        )
+
+
+async def _upload(stub: IngestServiceStub, collection: str, document: Document) -> pb.Job:
+    content = f"{document.content}\n".encode()
+
+    async def requests() -> AsyncIterator[pb.UploadDocumentRequest]:
+        yield pb.UploadDocumentRequest(
+            header=pb.UploadHeader(
+                collection=f"collections/{collection}", display_name=document.file_name, size_bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
             )
-    return Taken(collection, tuple(result.document for result in failed))
+        )  # fmt: skip
+        for start in range(0, len(content), PIECE_BYTES):
+            yield pb.UploadDocumentRequest(data=content[start : start + PIECE_BYTES])
+
+    with translated("ingest service"):
+        return (await stub.UploadDocument(requests(), timeout=UPLOAD_TIMEOUT_S)).job
 
 
-async def _send(mesh: LiveMesh, collection: str, batch: list[Document], advance: Advance) -> list[Result]:
-    results: list[Result] = []
-
-    def ended(progress: Progress) -> None:
-        advance(progress.ended)
-
-    with TemporaryDirectory() as folder:
-        sources = list(_written(batch, Path(folder)))
-        sender = Sender(IngestServiceStub(mesh.ingest), f"collections/{collection}", {}, results.append, ended)
-        await sender.send(sources)
-    return results
-
-
-def _written(batch: Iterable[Document], folder: Path) -> Iterator[Source]:
-    for number, document in enumerate(batch):
-        path = folder / f"{number}.txt"
-        path.write_text(f"{document.content}\n", encoding="utf-8")
-        yield Source(path, document.file_name)
-
-
-def _batches(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
-    while batch := list(islice(documents, size)):
-        yield batch
+async def _ended(stub: IngestServiceStub, job: pb.Job) -> pb.Job:
+    """The job once it has ended."""
+    if job.state in (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED):
+        return job
+    call = stub.WatchJob(pb.WatchJobRequest(name=job.name), timeout=JOB_TIMEOUT_S)
+    last = job
+    with translated("ingest service"):
+        try:
+            async for response in call:
+                last = response.job
+        finally:
+            call.cancel()
+    if last.state in (pb.JOB_STATE_QUEUED, pb.JOB_STATE_RUNNING):
+        raise Unavailable("The ingest service stopped telling of a job.")
+    return last
