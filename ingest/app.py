@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from ingest.catalog import Catalog
 from ingest.comparison import Comparer
@@ -10,6 +11,7 @@ from ingest.fair_queue import BatchLimits, FairQueue
 from ingest.index.retriever import RetrieverIndex
 from ingest.jobs import JobChanges
 from ingest.library import Library
+from ingest.orphans import Orphans
 from ingest.parsers.pool import WorkerLimits, WorkerPool
 from ingest.parsers.reading import ReadLimits
 from ingest.pipeline import Pipeline, PipelineLimits
@@ -63,7 +65,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
             catalog, registration, changes, storage, uploads, index, pipeline, Relabelling(database, index),
             workflows.wake, settings.max_waiting_jobs,
         )  # fmt: skip
-        servicer = IngestServicer(library, Comparer(database))
+        servicer = IngestServicer(library, Comparer(database), partial(Orphans, database, storage, index))
         yield [Hosted(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))]
 
 

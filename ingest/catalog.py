@@ -17,6 +17,9 @@ from ingest.rows import ACTIVE, DOCUMENTS, STATE_OF_DOCUMENT, to_document, to_jo
 from ingest.tables import documents, jobs, versions
 from mesh.errors import FailedPrecondition, NotFound
 
+DELETED = "(deleted)"
+"""What stands for a document's name in the jobs that it had."""
+
 
 class Catalog:
     """The queries. Changes of jobs are announced after they are stored."""
@@ -126,12 +129,14 @@ class Catalog:
         return publishing
 
     async def remove(self, collection: str, document: str) -> None:
-        """Forgets a document and its versions, and discards their files."""
+        """Forgets a document, its versions and what its jobs say of it, and discards the files."""
         async with self._database.write(collection) as connection:
             stopped = await stop_jobs(connection, collection, document)
             await drop_versions(self._database, connection, collection, document, keep=())
             mine = sa.and_(documents.c.collection == collection, documents.c.id == document)
             await connection.execute(documents.delete().where(mine))
+            nameless = {"display_name": DELETED, "failure": None}
+            await connection.execute(jobs.update().where(_of(collection, document)).values(**nameless))
         self._changes.announce(stopped)
 
     async def _collection_of(self, job: str) -> str:

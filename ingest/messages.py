@@ -18,6 +18,7 @@ from ingest.documents import (
     checked_metadata,
 )
 from ingest.jobs import Job
+from ingest.orphans import Orphan
 from mesh.errors import DOMAIN
 from mesh.names import collection_id
 from murphey.ingest.v1 import ingest_pb2 as pb
@@ -87,6 +88,13 @@ def job_message(job: Job) -> pb.Job:
         create_time=_time(job.created_us),
         update_time=_time(job.updated_us),
     )
+
+
+def orphan_message(orphan: Orphan, removed: bool) -> pb.Orphan:
+    """What is left over or missing, and whether it has been removed."""
+    return pb.Orphan(
+        kind=pb.OrphanKind.Name(orphan.kind), name=orphan.name, version=orphan.version, amount=orphan.amount, removed=removed,
+    )  # fmt: skip
 
 
 def _status(failure: Failure | None) -> status_pb2.Status | None:

@@ -1,6 +1,7 @@
 """The IngestService: checks, converts, calls the library, converts back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import grpc.aio
 
@@ -8,7 +9,15 @@ from ingest.comparison import Comparer
 from ingest.documents import DocumentState
 from ingest.jobs import JobState
 from ingest.library import Library
-from ingest.messages import compared_message, document_message, job_message, to_description, to_upload
+from ingest.messages import (
+    compared_message,
+    document_message,
+    job_message,
+    orphan_message,
+    to_description,
+    to_upload,
+)
+from ingest.orphans import Orphans
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids, resource_id
 from mesh.paging import decode_token, encode_token, page_size
@@ -18,6 +27,7 @@ from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 NAME = "murphey.ingest.v1.IngestService"
 MAX_PIECE_BYTES = 1024 * 1024
 MAX_COMPARED = 1000
+MINIMUM_AGE = timedelta(hours=1)
 
 Context = grpc.aio.ServicerContext
 
@@ -25,8 +35,9 @@ Context = grpc.aio.ServicerContext
 class IngestServicer(IngestServiceServicer):
     """One method an RPC; the contract describes them."""
 
-    def __init__(self, library: Library, comparer: Comparer) -> None:
+    def __init__(self, library: Library, comparer: Comparer, orphans: Callable[[float], Orphans]) -> None:
         self._library = library
+        self._orphans = orphans
         self._comparer = comparer
         self._catalog = library.catalog
 
@@ -107,6 +118,18 @@ class IngestServicer(IngestServiceServicer):
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
         return pb.RetryJobResponse(job=job_message(await self._library.retry(resource_id(request.name, "jobs"))))
+
+    async def FindOrphans(
+        self, request: pb.FindOrphansRequest, context: Context
+    ) -> AsyncIterator[pb.FindOrphansResponse]:
+        age = request.minimum_age.ToTimedelta() if request.HasField("minimum_age") else MINIMUM_AGE
+        orphans = self._orphans(age.total_seconds())
+        async for orphan in orphans.find():
+            removed = request.remove and orphan.removable
+            if removed:
+                await orphans.remove(orphan)
+            yield pb.FindOrphansResponse(orphan=orphan_message(orphan, removed))
+        yield pb.FindOrphansResponse(summary=pb.OrphanSummary(**vars(orphans.looked)))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
         async for job in self._library.watch(resource_id(request.name, "jobs")):

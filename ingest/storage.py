@@ -4,8 +4,11 @@ An object is there whole or not at all. What is on its way lies in the worker's 
 """
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +19,15 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from mesh.errors import Corrupt, Unavailable
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object that is kept, and for how long it has been."""
+
+    key: str
+    size_bytes: int
+    age_s: float
 
 
 class Storage:
@@ -67,11 +79,32 @@ class Storage:
         """Deletes objects; one that is not there counts as deleted."""
         for key in keys:
             try:
-                await obstore.delete_async(self._store, key)
+                if self._folder is not None:  # the store's own call does not see what was left half written
+                    (self._folder / key).unlink()
+                else:
+                    await obstore.delete_async(self._store, key)
             except FileNotFoundError:
                 pass
-            except BaseError as error:
+            except (BaseError, OSError) as error:
                 raise Unavailable(f"The object store cannot delete: {_first_line(error)}") from error
+
+    async def list(self) -> AsyncIterator[StoredObject]:
+        """Everything that is kept, and what a killed process left half written in a folder store."""
+        now = time.time()
+        if self._folder is not None:
+            for path in await asyncio.to_thread(lambda folder: sorted(folder.rglob("*")), self._folder):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    if path.is_file():
+                        key = path.relative_to(self._folder).as_posix()
+                        yield StoredObject(key, status.st_size, now - status.st_mtime)
+            return
+        try:
+            async for page in obstore.list(self._store):
+                for item in page:
+                    yield StoredObject(item["path"], item["size"], now - item["last_modified"].timestamp())
+        except BaseError as error:
+            raise Unavailable(f"The object store cannot be listed: {_first_line(error)}") from error
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:

@@ -1,6 +1,7 @@
 """The commands that run and inspect a mesh on this machine: `murphey up` and `murphey doctor`."""
 
 import asyncio
+import importlib
 import os
 import shutil
 import signal
@@ -131,8 +132,19 @@ def doctor(
     data: terminal.DataOption = terminal.DEFAULT_DATA,
     target: terminal.TargetOption = None,
     as_json: terminal.JsonOption = False,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Look through every store for what belongs to no document, or is missing.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="With --orphans: remove what belongs to no document.")
+    ] = False,
 ) -> None:
     """Check this installation and, where one runs, the mesh. Exit 1 when something is wrong."""
+    if orphans:
+        show_orphans = importlib.import_module(
+            "ingest.cli_orphans"
+        ).show_orphans  # mesh knows no service before it is asked
+        raise typer.Exit(0 if terminal.run(show_orphans(data, target, remove, as_json)) else 1)
     checks = terminal.run(_checks(data, target))
     if as_json:
         terminal.print_json({"checks": [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in checks]})

@@ -1,6 +1,6 @@
 """What ingest needs of whatever embeds and stores chunks."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,11 +49,29 @@ class Description:
     metadata: Metadata
 
 
+@dataclass(frozen=True)
+class StoredVersion:
+    """What the index holds of a version of a document."""
+
+    document: str
+    version: str
+    live_chunks: int
+    staged_chunks: int
+
+
 class ChunkIndex(Protocol):
     """Failures are mesh.errors: NotFound for an unknown collection, Unavailable when it cannot be reached."""
 
     async def chunk_size(self, collection: str) -> ChunkSize:
         """How the collection's documents are cut."""
+        ...
+
+    async def collections(self) -> list[str]:
+        """The ids of all collections."""
+        ...
+
+    def stored(self, collection: str) -> AsyncIterator[StoredVersion]:
+        """Every version that has chunks. What changes meanwhile may be there or not."""
         ...
 
     async def stage(self, collection: str, documents: Sequence[DocumentChunks]) -> None:

@@ -1,13 +1,13 @@
 """The chunk index of a mesh: its retriever, over gRPC."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import grpc.aio
 from google.protobuf.struct_pb2 import Struct
 
 from ingest.chunking import ChunkSize
 from ingest.documents import Metadata
-from ingest.index.chunk_index import Description, DocumentChunks
+from ingest.index.chunk_index import Description, DocumentChunks, StoredVersion
 from mesh.channel import open_channel
 from mesh.deadline import call_options
 from mesh.errors import translated
@@ -49,6 +49,26 @@ class RetrieverIndex:
         window = found.max_embedder_tokens or self._default_chunk_tokens
         wanted = found.chunking.chunk_tokens or self._default_chunk_tokens
         return ChunkSize(min(wanted, window), found.chunking.overlap_tokens, window)
+
+    async def collections(self) -> list[str]:
+        """All of them, page by page."""
+        names: list[str] = []
+        request = pb.ListCollectionsRequest(page_size=1000)
+        with translated("retriever"):
+            while True:
+                page = await self._stub.ListCollections(request, **call_options(QUICK_TIMEOUT_S))
+                names += [collection.name.removeprefix("collections/") for collection in page.collections]
+                if not page.next_page_token:
+                    return names
+                request.page_token = page.next_page_token
+
+    async def stored(self, collection: str) -> AsyncIterator[StoredVersion]:
+        """Every version that has chunks."""
+        request = pb.ListStoredVersionsRequest(collection=f"collections/{collection}")
+        with translated("retriever"):
+            async for page in self._stub.ListStoredVersions(request, **call_options(STAGE_TIMEOUT_S)):
+                for found in page.versions:
+                    yield StoredVersion(found.document, found.version, found.live_chunks, found.staged_chunks)
 
     async def stage(self, collection: str, documents: Sequence[DocumentChunks]) -> None:
         """Has the chunks embedded and stored, to be published later."""

@@ -94,6 +94,22 @@ class FakeRetriever(RetrieverServiceServicer):
             self.live.pop(name, None)
         return pb.DeleteChunksResponse(deleted=self._drop(gone))
 
+    async def ListStoredVersions(
+        self, request: pb.ListStoredVersionsRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.ListStoredVersionsResponse]:
+        self._check(request.collection)
+        counts = Counter((chunk.document, chunk.version) for chunk in self.chunks.values())
+        for (document, version), count in counts.items():
+            field = "live_chunks" if self.live.get(document) == version else "staged_chunks"
+            stored = pb.StoredVersion(document=document, version=version, **{field: count})
+            yield pb.ListStoredVersionsResponse(versions=[stored])
+
+    async def ListCollections(
+        self, request: pb.ListCollectionsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListCollectionsResponse:
+        names = [f"collections/{name}" for name in sorted(self.collections)]
+        return pb.ListCollectionsResponse(collections=[pb.Collection(name=name) for name in names])
+
     async def GetCollection(
         self, request: pb.GetCollectionRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetCollectionResponse:

@@ -7,6 +7,7 @@ import pytest
 
 from ingest.documents import DocumentState
 from ingest.jobs import JobOutcome, JobStage, JobState
+from ingest.orphans import OrphanKind
 from murphey.ingest.v1 import ingest_pb2 as pb
 
 
@@ -17,6 +18,7 @@ from murphey.ingest.v1 import ingest_pb2 as pb
         (JobState, pb.JobState, "JOB_STATE_"),
         (JobStage, pb.JobStage, "JOB_STAGE_"),
         (JobOutcome, pb.JobOutcome, "JOB_OUTCOME_"),
+        (OrphanKind, pb.OrphanKind, "ORPHAN_KIND_"),
     ],
 )
 def test_states_are_the_contracts(states: type[IntEnum], enum: Any, prefix: str) -> None:

@@ -1,0 +1,162 @@
+"""Proves that nothing of a deleted document is left in any store, and that nothing of the others is missing.
+
+Objects, chunks and rows are compared with what the database says of the documents. It is asked before and after a store is
+listed, and only what neither answer knows is an orphan, so that work that goes on meanwhile is none.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import sqlalchemy as sa
+
+from ingest.batches import table_key
+from ingest.catalog import object_keys
+from ingest.database import Database
+from ingest.index.chunk_index import ChunkIndex, StoredVersion
+from ingest.storage import Storage
+from ingest.tables import discarded, documents, jobs, runs, versions
+from mesh.names import document_ids, document_name
+
+
+class OrphanKind(IntEnum):
+    """Numbered as in the contract."""
+
+    OBJECT = 1
+    CHUNKS = 2
+    ROW = 3
+    MISSING_OBJECT = 4
+    MISSING_CHUNKS = 5
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """What belongs to no document, or what a document lacks. `amount` is in bytes, chunks or rows, by kind.
+
+    `name` is an object's key, or a document's resource name; `version` is set for chunks and rows.
+    """
+
+    kind: OrphanKind
+    name: str
+    version: str
+    amount: int
+
+    @property
+    def removable(self) -> bool:
+        """Whether removing it loses nothing."""
+        return self.kind in (OrphanKind.OBJECT, OrphanKind.CHUNKS, OrphanKind.ROW)
+
+
+@dataclass
+class Looked:
+    """How much was looked at."""
+
+    documents: int = 0
+    objects: int = 0
+    versions: int = 0
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the database says is there: objects; versions with their chunks, None while these are on their way."""
+
+    keys: set[str]
+    wanted_keys: set[str]
+    chunks: dict[tuple[str, str], int | None]
+    documents: int
+
+
+@dataclass
+class Orphans:
+    """A search through all stores, once."""
+
+    database: Database
+    storage: Storage
+    index: ChunkIndex
+    minimum_age_s: float
+    """Younger objects are let alone: an upload keeps its file before the database knows of it."""
+    looked: Looked = field(default_factory=Looked)
+
+    async def find(self) -> AsyncIterator[Orphan]:
+        """All of them."""
+        before = await self._known()
+        self.looked.documents = before.documents
+        async for orphan in self._objects(before):
+            yield orphan
+        async for orphan in self._chunks(before):
+            yield orphan
+        for orphan in await self._rows():
+            yield orphan
+
+    async def remove(self, orphan: Orphan) -> None:
+        """Removes what belongs to no document."""
+        if orphan.kind == OrphanKind.OBJECT:
+            await self.storage.delete([orphan.name])
+        elif orphan.kind == OrphanKind.CHUNKS:
+            collection, _ = document_ids(orphan.name)
+            await self.index.delete_version(collection, orphan.name, orphan.version)
+        elif orphan.kind == OrphanKind.ROW:
+            collection, document = document_ids(orphan.name)
+            async with self.database.write(collection) as connection:
+                mine = sa.and_(versions.c.collection == collection, versions.c.document == document)
+                await connection.execute(versions.delete().where(mine, versions.c.id == orphan.version))
+
+    async def _objects(self, before: _Known) -> AsyncIterator[Orphan]:
+        listed = {item.key: item async for item in self.storage.list()}
+        after = await self._known()
+        self.looked.objects = len(listed)
+        for key, item in sorted(listed.items()):
+            if key not in before.keys and key not in after.keys and item.age_s >= self.minimum_age_s:
+                yield Orphan(OrphanKind.OBJECT, key, "", item.size_bytes)
+        for key in sorted((before.wanted_keys & after.wanted_keys) - listed.keys()):
+            yield Orphan(OrphanKind.MISSING_OBJECT, key, "", 1)
+
+    async def _chunks(self, before: _Known) -> AsyncIterator[Orphan]:
+        collections = set(await self.index.collections())
+        stored: dict[tuple[str, str], StoredVersion] = {}
+        for collection in sorted(collections):
+            async for found in self.index.stored(collection):
+                stored[found.document, found.version] = found
+        after = await self._known()
+        self.looked.versions = len(stored)
+        for identity, found in stored.items():
+            if identity not in before.chunks and identity not in after.chunks:
+                yield Orphan(OrphanKind.CHUNKS, *identity, found.live_chunks + found.staged_chunks)
+        for identity, wanted in before.chunks.items():
+            there = stored[identity].live_chunks if identity in stored else 0
+            if wanted is not None and after.chunks.get(identity) == wanted and there < wanted:
+                yield Orphan(OrphanKind.MISSING_CHUNKS, *identity, wanted - there)
+
+    async def _rows(self) -> list[Orphan]:
+        """Versions of documents that are not there: one transaction removes both, so there should never be any."""
+        theirs = sa.and_(documents.c.collection == versions.c.collection, documents.c.id == versions.c.document)
+        query = sa.select(versions.c.collection, versions.c.document, versions.c.id).where(~sa.exists().where(theirs))
+        async with self.database.read() as connection:
+            rows = await connection.execute(query)
+            return [Orphan(OrphanKind.ROW, document_name(row.collection, row.document), row.id, 1) for row in rows]
+
+    async def _known(self) -> _Known:
+        is_live = sa.and_(
+            documents.c.collection == versions.c.collection,
+            documents.c.id == versions.c.document,
+            documents.c.live_version == versions.c.id,
+        )
+        described = sa.select(
+            versions.c.collection, versions.c.document, versions.c.id, versions.c.raw_key, versions.c.text_key,
+            versions.c.chunk_count, documents.c.id.is_not(None).label("live"),
+        ).outerjoin(documents, is_live)  # fmt: skip
+        on_their_way = sa.select(jobs.c.collection, jobs.c.document, jobs.c.version).join(runs, runs.c.id == jobs.c.run)
+        async with self.database.read() as connection:
+            rows = (await connection.execute(described)).all()
+            going = (await connection.execute(on_their_way)).all()
+            waiting = (await connection.execute(sa.select(runs.c.id))).scalars().all()
+            deleted = (await connection.execute(sa.select(discarded.c.key))).scalars().all()
+            counted = (await connection.execute(sa.select(sa.func.count()).select_from(documents))).scalar_one()
+        kept = {key for row in rows for key in object_keys(row.raw_key, row.text_key)}
+        wanted = {key for row in rows if row.live for key in (row.raw_key, row.text_key)}
+        chunks: dict[tuple[str, str], int | None] = {
+            (document_name(row.collection, row.document), row.version): None for row in going
+        }
+        chunks |= {(document_name(row.collection, row.document), row.id): row.chunk_count for row in rows if row.live}
+        keys = kept.union(deleted, map(table_key, waiting))
+        return _Known(keys, wanted - {""}, chunks, counted)
