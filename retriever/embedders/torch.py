@@ -1,4 +1,4 @@
-"""A sentence-transformers model on CUDA in bfloat16, or on CPU where the model cannot be converted."""
+"""A sentence-transformers model by torch: on CUDA in bfloat16, or on a CPU in float32."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,41 +7,52 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from mesh.errors import FailedPrecondition
+from mesh import logs
+from mesh.errors import FailedPrecondition, Overloaded
 from retriever.embedders import weights
 from retriever.embedding import Purpose, Vectors
 
-BATCH_TEXTS = 256
+log = logs.get(__name__)
+
+MOST_TEXTS = 256
+"""In one run of the network, when the device's memory allows."""
 
 
 class TorchEmbedder:
     """Texts to unit vectors. Not thread-safe: one caller at a time."""
 
-    def __init__(self, name: str, model: Path | str, device: str = "cuda") -> None:
+    def __init__(self, name: str, model: Path | str, device: str = "cuda", dtype: torch.dtype | None = None) -> None:
+        """`dtype` of weights and activations: bfloat16 on CUDA, float32 on a CPU. FailedPrecondition: cannot be loaded."""
         try:
-            self._pipeline = SentenceTransformer(
-                str(model), device=device, model_kwargs={"dtype": torch.float32}
-            ).eval()
+            pipeline = SentenceTransformer(str(model), device=device, model_kwargs={"dtype": torch.float32}).eval()
         except (OSError, ValueError) as error:
             raise FailedPrecondition(f"The embedder {name} cannot be loaded: {error}") from error
         self.name = name
-        self.dimensions = int(self._pipeline.get_embedding_dimension() or 0)
-        self.max_tokens = int(self._pipeline.max_seq_length or 512)
-        self.version = weights.digest(self._pipeline)
-        if device.startswith("cuda"):
-            self._pipeline.to(torch.bfloat16)
+        self.dimensions = int(pipeline.get_embedding_dimension() or 0)
+        self.max_tokens = int(pipeline.max_seq_length or 512)
+        self.version = weights.digest(pipeline)
+        self._pipeline = pipeline.to(dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32))
+        self._batch_texts = MOST_TEXTS
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
-        """(n, dimensions), in the order of the texts."""
+        """(n, dimensions), in the order of the texts. Overloaded when the device has no memory for a single one."""
+        while True:
+            try:
+                return self._embed(list(texts), purpose)
+            except torch.OutOfMemoryError as error:
+                if self._batch_texts == 1:
+                    raise Overloaded("The device has no memory left to embed one text.", retry_after_s=5.0) from error
+                self._batch_texts //= 2
+                log.warning("embedding_batch_halved", texts=self._batch_texts)
+            torch.cuda.empty_cache()  # here the error, and with it what the failed run held, is gone
+
+    def _embed(self, texts: list[str], purpose: Purpose) -> Vectors:
         encode = self._pipeline.encode_query if purpose is Purpose.QUERY else self._pipeline.encode_document
-        vectors = encode(
-            list(texts),
-            batch_size=BATCH_TEXTS,
-            convert_to_numpy=True,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-        )
-        return np.asarray(vectors, np.float32)
+        vectors = encode(texts, batch_size=self._batch_texts, convert_to_tensor=True, show_progress_bar=False)
+        exact = torch.nn.functional.normalize(
+            vectors.to(torch.float32), dim=-1
+        )  # in bfloat16 lengths would be 1 ± 0.004
+        return exact.cpu().numpy().astype(np.float32, copy=False)
 
     def close(self) -> None:
         """Frees the device's memory."""

@@ -1,4 +1,7 @@
-"""What every engine must do, with the real default model; and transformers with a tiny checkpoint made here."""
+"""What every engine must do, with the real default model; and transformers with a tiny checkpoint made here.
+
+The transformers engine runs on the CPU, and once more on CUDA where there is a device.
+"""
 
 import os
 from collections.abc import Iterator
@@ -20,6 +23,9 @@ from mesh.settings import default_models_folder
 
 pytestmark = pytest.mark.slow
 
+ENGINES = [("openvino", "cpu"), ("transformers", "cpu")]
+if Path("/dev/nvidiactl").exists():
+    ENGINES.append(("transformers", "cuda"))
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 STORY = CHAT.format("Write a story about a cat and a dog in the city.")
 QUESTION = CHAT.format("What is the capital of France?")
@@ -74,11 +80,12 @@ def models() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["openvino", "transformers"])
+@pytest.fixture(scope="module", params=ENGINES, ids="-".join)
 def loaded(request: pytest.FixtureRequest, models: Path) -> Iterator[Loaded]:
     import asyncio
 
-    made = asyncio.run(_load(GeneratorSettings(models=models, engine=request.param, kv_cache_gb=0.3)))
+    engine, device = request.param
+    made = asyncio.run(_load(GeneratorSettings(models=models, engine=engine, device=device, kv_cache_gb=0.3)))
     yield made
     with suppress(AttributeError):
         cast("Any", made.engine).close()
