@@ -69,8 +69,8 @@ def find_files(paths: Sequence[Path], prefix: str, hashes: Hashes | None = None)
     """The files below the paths, in a stable order.
 
     A file in a folder that was given is called by its path in that folder, a file given itself by its name; `prefix` comes
-    before both. Hidden files and folders are left out, and so are sidecars of metadata. Links out of a folder have a
-    problem, and so have what is no file, and folders that cannot be read. `hashes` may be given again later.
+    before both. Hidden files and folders are left out, and so are files of metadata, `*.meta.json`. Links out of a folder
+    have a problem, and so have what is no file, and folders that cannot be read. `hashes` may be given again later.
     """
     hashes = {} if hashes is None else hashes
     for given in paths:
@@ -90,10 +90,9 @@ def _walk(given: Path) -> Iterator[tuple[Path, str, str, bool]]:
     unreadable: list[OSError] = []
     for folder, folders, files in os.walk(given, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        everything = set(files)
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         for name in sorted([*files, *links]):
-            if not name.startswith(".") and not _is_sidecar(name, everything):
+            if not name.startswith(".") and not name.endswith(SIDECAR):
                 path = Path(folder) / name
                 problem = _problem(path, given)
                 if problem or name not in links:
@@ -102,10 +101,6 @@ def _walk(given: Path) -> Iterator[tuple[Path, str, str, bool]]:
         path = Path(str(error.filename))
         name = "" if path == given else path.relative_to(given).as_posix()
         yield path, name, f"The folder cannot be read: {error.strerror}", True
-
-
-def _is_sidecar(name: str, everything: set[str]) -> bool:
-    return name.endswith(SIDECAR) and name.removesuffix(SIDECAR) in everything
 
 
 def _problem(path: Path, given: Path) -> str:

@@ -85,8 +85,60 @@ async def check_listings(service: Service) -> None:
     assert "a.md" in missing.stderr
 
 
-async def test_a_path_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
-    result = await murphey("127.0.0.1:1", "ingest", str(tmp_path / "nowhere"))
+async def test_a_folder_is_synchronised(tmp_path: Path, tokenizer_folder: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("a", "b"):
+        (docs / f"{name}.txt").write_text(f"Words of {name}.")
+    (docs / "a.txt.meta.json").write_text('{"author": "Ada"}')
+    (tmp_path / "table.csv").write_text("path,year\nb.txt,2024\ngone.txt,2023\n")
+    order = ("ingest", str(docs), "--sync", "--meta-csv", str(tmp_path / "table.csv"))
+    async with running_service(tmp_path / "data", tokenizer_folder) as service:
+        dry = await murphey(service.address, *order, "--dry-run")
+        first = await murphey(service.address, *order, "--json")
+        (docs / "a.txt").unlink()
+        (docs / "c\nd.txt").write_text("Words.")
+        (docs / "out").symlink_to(tmp_path / "table.csv")
+        dry_again = await murphey(service.address, *order, "--dry-run", "--json")
+        again = await murphey(service.address, *order, "--json")
+        (docs / "b.txt").unlink()
+        (docs / "c\nd.txt").unlink()
+        (docs / "out").unlink()
+        empty = await murphey(service.address, *order)
+        listed = json.loads((await murphey(service.address, "documents", "list", "--json")).stdout)["documents"]
+        forced = await murphey(service.address, *order, "--force")
+
+    assert (dry.exit_code, first.exit_code, again.exit_code, forced.exit_code) == (0, 0, 1, 0)
+    assert "It would be: 2 files: 2 indexed" in dry.stdout
+    assert "gone.txt, which is not among the files" in first.stderr
+    statuses = {(line["document"], line["status"]) for line in lines(dry_again)}
+    assert statuses == {("a.txt", "removed"), ("b.txt", "unchanged"), ("c\nd.txt", "failed"), ("out", "failed")}
+    assert {(line["document"], line["status"]) for line in lines(again)} == statuses
+    removed = next(line for line in lines(again) if line["status"] == "removed")
+    assert removed == {
+        "path": str(docs / "a.txt"),
+        "document": "a.txt",
+        "status": "removed",
+        "chunks": 1,
+        "error": None,
+    }
+    assert f"{docs}/c\\nd.txt: " in again.stderr
+    assert empty.exit_code == 1
+    assert "--force" in empty.stderr
+    assert [(item["document"], item["metadata"]) for item in listed] == [("b.txt", {"year": 2024})]
+    assert "1 removed" in forced.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nowhere"], "nowhere"), (["ftp://h/x"], "ftp://h/x"), ([".", "--meta", "year"], "year"),
+        ([".", "--watch", "--dry-run"], "--dry-run"), ([".", "--meta-csv", "nowhere.csv"], "nowhere.csv"),
+        (["https://h/x", "--sync"], "--sync"),
+    ],
+)  # fmt: skip
+async def test_wrong_usage_is_told_before_anything_is_done(arguments: list[str], named: str) -> None:
+    result = await murphey("127.0.0.1:1", "ingest", *arguments)
 
     assert result.exit_code == 2
-    assert "nowhere" in result.stderr
+    assert named in result.stderr

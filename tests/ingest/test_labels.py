@@ -75,9 +75,11 @@ def test_a_bad_sidecar_fails_its_file_alone(tmp_path: Path, content: str) -> Non
     assert (found["b.txt"].problem, found["b.txt"].metadata) == ("", {"lang": "de"})
 
 
-def test_a_sidecar_without_its_file_is_a_document(tmp_path: Path) -> None:
-    (tmp_path / "notes.meta.json").write_text("{}")
-    assert list(labelled(tmp_path, [])) == ["notes.meta.json"]
+def test_a_sidecar_whose_file_is_gone_is_no_document_unless_given_itself(tmp_path: Path) -> None:
+    sidecar = tmp_path / "notes.txt.meta.json"
+    sidecar.write_text("{}")
+    assert list(labelled(tmp_path, [])) == []
+    assert list(labelled(sidecar, [])) == ["notes.txt.meta.json"]
 
 
 @pytest.mark.parametrize(
