@@ -34,6 +34,8 @@ class Script(IntEnum):
     COUNT_RUNNING = 1001
     DIE = 1002
     BREAK = 1003
+    CACHED = 1004
+    """Goes on forever, three tokens of the prompt from the cache."""
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -94,7 +96,7 @@ class ScriptedEngine:
         tokens = request.prompt
         if request.sampling.seed == Script.COUNT_RUNNING:
             tokens = tuple(byte_tokenizer().encode(str(len(self._running))).ids)
-        limit = 10**9 if request.sampling.seed == Script.FOREVER else len(tokens)
+        limit = 10**9 if request.sampling.seed in (Script.FOREVER, Script.CACHED) else len(tokens)
         self._running[request.id] = (request, itertools.cycle(tokens), limit)
         return None
 
@@ -109,7 +111,8 @@ class ScriptedEngine:
                 raise RuntimeError("the scripted engine breaks")
             spent = request.sampling.max_tokens is not None and request.max_tokens <= 1
             finish = FinishReason.STOP if left == 1 else FinishReason.LENGTH if spent else None
-            news.append(NewTokens(request_id, [next(tokens)], finish))
+            cached = 3 if request.sampling.seed == Script.CACHED else 0
+            news.append(NewTokens(request_id, [next(tokens)], finish, cached))
             if finish is not None:
                 del self._running[request_id]
             else:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -60,6 +61,13 @@ async def test_a_time_limit_ends_the_request(host: EngineHost) -> None:
     _, last = await _all(host, _request(Sampling(seed=Script.FOREVER, time_limit_s=0.05)))
     assert last.finish is FinishReason.TIME_LIMIT
     assert await _running(host) == 0
+
+
+@pytest.mark.parametrize("ending", [{"stop": ("wör",)}, {"time_limit_s": 0.05}, {"max_tokens": 5}])
+async def test_cached_tokens_are_told_however_the_request_ends(host: EngineHost, ending: dict[str, Any]) -> None:
+    sampling = Sampling(seed=Script.CACHED, **ending)
+    _, last = await _all(host, _request(sampling, ending.get("max_tokens", 10**6)))
+    assert last.cached_prompt_tokens == 3
 
 
 async def test_leaving_frees_the_slot_by_the_next_request(host: EngineHost) -> None:
