@@ -12,6 +12,7 @@ from ingest.documents import Document, NewUpload, Version, check_sha256
 from ingest.index.chunk_index import ChunkIndex
 from ingest.jobs import Job, JobChanges
 from ingest.pipeline import Pipeline
+from ingest.places import Place
 from ingest.registration import Registered, Registration, StoredUpload
 from ingest.relabelling import Relabelling
 from ingest.storage import Storage
@@ -37,7 +38,7 @@ class TextSpan:
     end: int
     text_length: int
     version: str
-    page: int
+    place: Place
 
 
 class Library:
@@ -113,7 +114,7 @@ class Library:
         index = await self._text_index(live)
         first, last, skipped = index.byte_range(start, end)
         text = decode_range(await self._storage.read(live.text_key, first, last), skipped, end - start)
-        return TextSpan(text, start, end, live.text_length, live.id, index.page(start))
+        return TextSpan(text, start, end, live.text_length, live.id, index.place(start))
 
     async def download(self, collection: str, document: str) -> tuple[Document, AsyncIterator[bytes]]:
         """A document and its raw file, piece by piece."""

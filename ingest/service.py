@@ -18,6 +18,7 @@ from ingest.messages import (
     to_upload,
 )
 from ingest.orphans import Orphans
+from ingest.place_messages import chunk_place
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids, resource_id
 from mesh.paging import decode_token, encode_token, page_size
@@ -87,7 +88,7 @@ class IngestServicer(IngestServiceServicer):
         found = await self._library.text(*document_ids(request.name), span, request.version)
         return pb.GetDocumentTextResponse(
             text=found.text, span={"start": found.start, "end": found.end}, text_length=found.text_length,
-            version=found.version, page=found.page,
+            version=found.version, page=found.place.page, place=chunk_place(found.place),
         )  # fmt: skip
 
     async def DownloadDocument(

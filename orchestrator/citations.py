@@ -93,6 +93,7 @@ class Citer:
             attributed=attributed,
             answer_span=answer_span,
             similarity=support.similarity,
+            place=checked.place,
         )
 
     async def _work(self) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from mesh import terminal
+from mesh import place_messages, terminal
 from mesh.discovery import channel_for
 from mesh.errors import Unavailable, translated
 from mesh.filter_text import FilterOption, read_filter
@@ -101,8 +101,8 @@ def _list_citations(citations: list[pb.Citation]) -> None:
     if citations:
         out.print("\n[bold]Citations[/bold]")
     for citation in citations:
-        page = f", page {citation.page}" if citation.page else ""
-        place = f"{escape(citation.display_name)}{page}, characters {citation.span.start}-{citation.span.end}"
+        where = escape(place_messages.describe(citation.page, citation.place))
+        place = f"{escape(citation.display_name)}{where}, characters {citation.span.start}-{citation.span.end}"
         how = " [dim](attributed by similarity)[/dim]" if citation.attributed else ""
         out.print(f"  {escape(f'[{citation.marker}]')} {place}{how}")
         out.print(f"      “{escape(' '.join(citation.quote.split()))}”")
@@ -154,5 +154,6 @@ def citation_json(citation: pb.Citation) -> dict[str, Any]:
         "quote": citation.quote,
         "attributed": citation.attributed,
         "document_name": citation.document,
+        "place": place_messages.to_json(citation.place),
         "similarity": round(citation.similarity, 4),
     }

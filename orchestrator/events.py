@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from mesh.places import NOWHERE, Place
 from orchestrator.sources import Source, Span
 
 
@@ -56,6 +57,7 @@ class Citation:
     attributed: bool
     answer_span: Span
     similarity: float
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True)

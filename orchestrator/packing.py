@@ -140,4 +140,5 @@ def _source(number: int, run: _Run) -> Source:
         headings=first.headings,
         score=max(piece.score for piece in run),
         chunks=tuple(piece.chunk.id for piece in run),
+        place=first.place,
     )

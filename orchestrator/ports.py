@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from mesh.places import NOWHERE, Place
 from orchestrator.events import Generated
 from orchestrator.questions import Sampling
 from orchestrator.sources import SearchResult, Span
@@ -35,6 +36,7 @@ class StoredText:
 
     text: str
     page: int
+    place: Place = NOWHERE
 
 
 class Retriever(Protocol):

@@ -77,7 +77,8 @@ class Template:
     def render_source(self, source: Source) -> str:
         """A source as the model sees it."""
         title = " > ".join((source.display_name, *source.headings))
-        return self.source.format(number=source.number, title=defused(title), text=defused(source.text))
+        text = "\n".join(part for part in (source.place.table_header, source.text) if part)
+        return self.source.format(number=source.number, title=defused(title), text=defused(text))
 
 
 class Prompts:

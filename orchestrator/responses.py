@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from mesh.place_messages import place_message
 from murphey.generator.v1 import generator_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.retriever.v1 import retriever_pb2
@@ -67,6 +68,7 @@ def citation_message(citation: Citation) -> pb.Citation:
         attributed=citation.attributed,
         answer_span=_span(citation.answer_span),
         similarity=citation.similarity,
+        place=place_message(citation.place),
     )
 
 
@@ -94,6 +96,7 @@ def _source(source: Source) -> pb.Source:
         headings=source.headings,
         score=source.score,
         chunks=source.chunks,
+        place=place_message(source.place),
     )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mesh.places import NOWHERE, Place
+
 
 @dataclass(frozen=True)
 class Span:
@@ -24,6 +26,7 @@ class Chunk:
     page: int = 0
     headings: tuple[str, ...] = ()
     display_name: str = ""
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,4 @@ class Source:
     headings: tuple[str, ...]
     score: float
     chunks: tuple[str, ...]
+    place: Place = NOWHERE

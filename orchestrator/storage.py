@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh.errors import InvalidInput, NotFound
 from mesh.paging import decode_token, encode_token
+from mesh.places import Place
 from orchestrator.conversations import MAX_TITLE_CHARACTERS, Conversation, StoredTurn
 from orchestrator.events import Citation, Versions
 from orchestrator.sources import Span
@@ -106,8 +107,9 @@ def _turn(row: Row[Any]) -> StoredTurn:
 
 
 def _citation(values: dict[str, Any]) -> Citation:
-    spans: dict[str, Any] = {name: Span(**values[name]) for name in ("span", "answer_span")}
-    return Citation(**(values | spans))
+    places: dict[str, Any] = {name: Span(**values[name]) for name in ("span", "answer_span")}
+    places["place"] = Place(**values.get("place", {}))
+    return Citation(**(values | places))
 
 
 def _key(token: str) -> tuple[datetime, str]:

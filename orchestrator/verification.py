@@ -5,6 +5,7 @@ from enum import Enum
 
 from mesh import logs
 from mesh.errors import MurpheyError
+from mesh.places import NOWHERE, Place
 from orchestrator.attribution import Support
 from orchestrator.ports import Documents, StoredText
 from orchestrator.sources import Span
@@ -26,6 +27,7 @@ class Checked:
 
     verdict: Verdict
     page: int = 0
+    place: Place = NOWHERE
 
 
 class Verifier:
@@ -53,6 +55,6 @@ class Verifier:
                 return Checked(Verdict.UNKNOWN)
         stored = self._stored[place]
         if stored is not None and stored.text == support.quote:
-            return Checked(Verdict.STANDS, stored.page)
+            return Checked(Verdict.STANDS, stored.page, stored.place)
         log.warning("quote_does_not_stand", document=source.document, version=source.version, gone=stored is None)
         return Checked(Verdict.DIFFERS)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mesh.places import NOWHERE, Place
+
 MetadataValue = str | float | bool | tuple[str, ...] | tuple[float, ...]
 """What a metadata key may hold; times are RFC 3339 text."""
 
@@ -22,6 +24,7 @@ class Chunk:
     headings: tuple[str, ...] = ()
     display_name: str = ""
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +44,6 @@ class Description:
 
 
 def text_to_index(chunk: Chunk) -> str:
-    """What embedder and BM25 read: the headings give a chunk the context that its words lack."""
-    return "\n".join([*chunk.headings, chunk.text])
+    """What embedder and BM25 read: headings and the names of columns give a chunk the context that its words lack."""
+    header = [chunk.place.table_header] if chunk.place.table_header else []
+    return "\n".join([*chunk.headings, *header, chunk.text])

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
 from rich.table import Table
 
-from mesh import terminal
+from mesh import place_messages, terminal
 from mesh.deadline import call_options
 from mesh.discovery import channel_for
 from mesh.errors import translated
@@ -187,6 +187,7 @@ def _passage(passage: pb.Passage) -> dict[str, Any]:
         "end": chunk.span.end,
         "document_name": chunk.document,
         "headings": list(chunk.headings),
+        "place": place_messages.to_json(chunk.place),
         "dense_score": passage.dense_score if passage.HasField("dense_score") else None,
         "metadata": MessageToDict(chunk.metadata),
     }
@@ -213,7 +214,7 @@ def _print_passages(response: pb.SearchResponse) -> None:
         terminal.console.print("Nothing was found.")
     for number, passage in enumerate(response.passages, 1):
         chunk = passage.chunk
-        where = escape(chunk.display_name or chunk.document) + (f", page {chunk.page}" if chunk.page else "")
+        where = escape(chunk.display_name or chunk.document) + escape(place_messages.describe(chunk.page, chunk.place))
         terminal.out.print(f"[bold]{number}. {where}[/bold]  [dim]{passage.score:.3f}[/dim]")
         terminal.out.print(f"   {' '.join(chunk.text.split())[:300]}\n", markup=False)
 

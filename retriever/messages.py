@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids
+from mesh.place_messages import place_message, to_place
 from murphey.retriever.v1 import retriever_pb2
 from retriever.bounds import check_count
 from retriever.catalog import CollectionRecord
@@ -191,6 +192,7 @@ def _chunk(message: retriever_pb2.Chunk, collection: str, field: str) -> Chunk:
         headings=tuple(message.headings),
         display_name=message.display_name,
         metadata=_metadata(message.metadata, f"{field}.metadata"),
+        place=to_place(message.place),
     )
 
 
@@ -206,6 +208,7 @@ def _chunk_message(chunk: Chunk) -> retriever_pb2.Chunk:
         headings=chunk.headings,
         display_name=chunk.display_name,
         metadata=_struct(tuple(chunk.metadata.items())) if chunk.metadata else None,
+        place=place_message(chunk.place),
     )
 
 

@@ -8,6 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from ingest.chunking import ChunkSize
 from ingest.documents import Metadata
 from ingest.index.chunk_index import Description, DocumentChunks, StoredVersion
+from ingest.place_messages import chunk_place
 from mesh.channel import open_channel
 from mesh.deadline import call_options
 from mesh.errors import translated
@@ -120,6 +121,7 @@ def _messages(document: DocumentChunks) -> list[pb.Chunk]:
             id=chunk.id, document=document.document, version=document.version, index=chunk.index, text=chunk.text,
             span=pb.Span(start=chunk.start, end=chunk.end), page=chunk.page, headings=chunk.headings,
             display_name=document.display_name, metadata=metadata,
+            place=chunk_place(chunk.place, chunk.table, chunk.table_header),
         )
         for chunk in document.chunks
     ]  # fmt: skip

@@ -4,6 +4,7 @@ import grpc.aio
 
 from mesh.deadline import call_options
 from mesh.errors import FailedPrecondition, InvalidInput, NotFound, translated
+from mesh.place_messages import to_place
 from murphey.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from murphey.retriever.v1 import retriever_pb2
 from orchestrator.ports import StoredText
@@ -30,4 +31,4 @@ class IngestClient:
                 response = await self._stub.GetDocumentText(request, **call_options(self._timeout_s))
         except (NotFound, FailedPrecondition, InvalidInput):
             return None
-        return StoredText(response.text, response.page)
+        return StoredText(response.text, response.page, to_place(response.place))

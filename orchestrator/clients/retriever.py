@@ -6,6 +6,7 @@ import grpc.aio
 
 from mesh.deadline import call_options
 from mesh.errors import MurpheyError, translated
+from mesh.place_messages import to_place
 from murphey.retriever.v1 import filter_pb2, retriever_pb2, retriever_pb2_grpc
 from orchestrator.clients.faults import named_in_question
 from orchestrator.sources import Chunk, Passage, SearchResult, Span
@@ -68,4 +69,5 @@ def _chunk(chunk: retriever_pb2.Chunk) -> Chunk:
         page=chunk.page,
         headings=tuple(chunk.headings),
         display_name=chunk.display_name,
+        place=to_place(chunk.place),
     )

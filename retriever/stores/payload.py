@@ -6,8 +6,10 @@ a boolean in a filter into a whole number, which matches nothing.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from mesh.places import NOWHERE, Place
 from retriever.chunks import Chunk, MetadataValue
 from retriever.filters import METADATA, Kind, kinds_of
 
@@ -38,6 +40,7 @@ def to_payload(chunk: Chunk) -> dict[str, Any]:
         "page": chunk.page,
         "headings": list(chunk.headings),
         "display_name": chunk.display_name,
+        **_place(chunk.place),
         **{name: values for name, values in metadata_columns(chunk.metadata).items() if values},
     }
 
@@ -56,7 +59,13 @@ def to_chunk(point_id: str, payload: Mapping[str, Any]) -> Chunk:
         headings=tuple(payload["headings"]),
         display_name=payload["display_name"],
         metadata=_metadata(payload),
+        place=Place(**payload["place"]) if "place" in payload else NOWHERE,
     )
+
+
+def _place(place: Place) -> dict[str, dict[str, Any]]:
+    """Only what is set; most chunks have none."""
+    return {"place": {name: value for name, value in asdict(place).items() if value}} if place != NOWHERE else {}
 
 
 def metadata_columns(metadata: Mapping[str, MetadataValue]) -> dict[str, dict[str, Any]]:
