@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import asdict, dataclass, field
 
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable, translated
 from murphey.ingest.v1 import ingest_pb2 as pb
@@ -15,8 +15,8 @@ from orchestrator.evaluation.pacing import for_each, patiently
 from orchestrator.evaluation.runs import slug
 from orchestrator.evaluation.sets import Corpus, Document
 
-UPLOADS_AT_ONCE = 16
-DOCUMENTS_AT_ONCE = 128
+UPLOADS_AT_ONCE, FOLLOWERS = 16, 4
+WAITING_JOBS = 2_000
 """Uploaded and not yet searchable: enough for the service to embed many together, few enough to hold."""
 PIECE_BYTES = 512 * 1024
 UPLOAD_TIMEOUT_S = 600.0
@@ -51,29 +51,55 @@ async def take_in(
     """
     await create_collection(mesh, collection, settings)
     live = await live_documents(mesh, collection)
-    stub, uploading = IngestServiceStub(mesh.ingest), asyncio.Semaphore(UPLOADS_AT_ONCE)
-    failed: list[Unread] = []
-    ended = len(live)
-    advance(ended)
-
-    async def take(document: Document) -> None:
-        nonlocal ended
-        try:
-            async with uploading:
-                job = await patiently(lambda: _upload(stub, collection, document))
-            job = await patiently(lambda: _ended(stub, job))
-        except InvalidInput as error:
-            failed.append(Unread(document.id, error.message))
-        else:
-            if job.state != pb.JOB_STATE_SUCCEEDED:
-                failed.append(Unread(document.id, job.error.message or "The job was cancelled."))
-        _check_share(failed, len(corpus.ids))
-        ended += 1
-        advance(ended)
-
+    taking = _Taking(IngestServiceStub(mesh.ingest), collection, len(corpus.ids), advance, ended=len(live))
+    advance(len(live))
     todo = (document for document in corpus.documents() if document.content and document.file_name not in live)
-    await for_each(todo, take, DOCUMENTS_AT_ONCE)
-    return failed
+    tasks = [lambda: taking.upload_all(todo), *[taking.follow] * FOLLOWERS]
+    await for_each(tasks, lambda task: task(), at_once=len(tasks))
+    return taking.failed
+
+
+@dataclass
+class _Taking:
+    """Documents on their way. Jobs end about in the order of their uploads, so a few followers meet mostly ended ones."""
+
+    stub: IngestServiceStub
+    collection: str
+    documents: int
+    advance: Advance
+    ended: int
+    failed: list[Unread] = field(default_factory=list)
+    jobs: asyncio.Queue[tuple[str, pb.Job] | None] = field(default_factory=lambda: asyncio.Queue(WAITING_JOBS))
+
+    async def upload_all(self, documents: Iterable[Document]) -> None:
+        """Uploads several at a time."""
+
+        async def upload(document: Document) -> None:
+            try:
+                job = await patiently(lambda: _upload(self.stub, self.collection, document))
+            except InvalidInput as error:
+                self._end(document.id, error.message)
+            else:
+                await self.jobs.put((document.id, job))
+
+        await for_each(documents, upload, UPLOADS_AT_ONCE)
+        for _ in range(FOLLOWERS):
+            await self.jobs.put(None)
+
+    async def follow(self) -> None:
+        """Waits for jobs, one after the other, until there are no more."""
+        while taken := await self.jobs.get():
+            document, job = taken
+            job = await patiently(lambda job=job: _ended(self.stub, job))
+            succeeded = job.state == pb.JOB_STATE_SUCCEEDED
+            self._end(document, "" if succeeded else job.error.message or "The job was cancelled.")
+
+    def _end(self, document: str, problem: str) -> None:
+        if problem:
+            self.failed.append(Unread(document, problem))
+            _check_share(self.failed, self.documents)
+        self.ended += 1
+        self.advance(self.ended)
 
 
 def _check_share(failed: list[Unread], documents: int) -> None:
