@@ -1,7 +1,7 @@
 """The sections of a text: where headings stand and what lies below them.
 
-Markdown, reStructuredText and plain text with underlined titles, Org, and source code, whose headings are the names of its
-classes and functions.
+Markdown, bookmarks of PDF, reStructuredText and plain text with underlined titles, Org, and source code, whose headings
+are the names of its classes and functions.
 """
 
 import re
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 MAX_HEADING_CHARACTERS = 200
 
 _MARKS = re.compile(r"^(?:(?P<fence>```|~~~)|(?P<level>#{1,6})[ \t]+(?P<title>[^\n]*?)[ \t#]*$)", re.MULTILINE)
+_BOOKMARKS = re.compile(r"^(?P<level>#{2,6}) (?P<title>[^\n]*\S)[ \t]*$", re.MULTILINE)
 _STARS = re.compile(r"^(?P<level>\*{1,6})[ \t]+(?P<title>[^\n]*?)[ \t]*$", re.MULTILINE)
 _EMPHASIS = re.compile(r"[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}")
 _UNDERLINED = re.compile(
@@ -89,6 +90,14 @@ class Outline:
         return tuple(title for _, title in self._stack if title)
 
 
+class BookmarkOutline(Outline):
+    """Of PDF, whose bookmarks are marked from the second level on; one `#` is a line of a listing."""
+
+    def _headings(self, block: str) -> Iterator[tuple[int, int, str]]:
+        for mark in _BOOKMARKS.finditer(block):
+            yield mark.start(), len(mark["level"]), mark["title"]
+
+
 class OrgOutline(Outline):
     """Of Org: a heading begins with stars."""
 
@@ -128,7 +137,7 @@ class CodeOutline(Outline):
             at = _with_lines_above(block, mark.start(), before)
             before = mark.end()
             indent = len(mark["indent"].expandtabs(4))
-            yield at, indent + 1, mark["name"] or mark["method"]
+            yield at, indent + 1, (mark["name"] or mark["method"]).rstrip(".:")
 
 
 def _with_lines_above(block: str, at: int, limit: int) -> int:

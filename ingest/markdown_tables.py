@@ -43,9 +43,11 @@ class Tables:
             tables.append(Table(0, 0, end, self._open.number, self._open.header))
             at = end
         for head in _HEAD.finditer(block, at):
+            if head.start() < at:  # a second header among the rows
+                continue
             rows = _ROWS.match(block, head.end())
             self._count += 1
-            end = rows.end() if rows else head.end()
+            at = end = rows.end() if rows else head.end()
             tables.append(
                 Table(head.start(), head.end(), end, self._count, _header(head["header"], block[head.end() : end]))
             )

@@ -66,7 +66,7 @@ def _marked(sample: bytes) -> str:
 def _wide(sample: bytes) -> str:
     """UTF-16 or UTF-32 without a mark: every second byte, or three of four, are zero in the text of most alphabets."""
     sample = sample[: len(sample) // 4 * 4]
-    if sample.count(0) < len(sample) // 4:
+    if not sample or sample.count(0) < len(sample) // 4:
         return ""
     for encoding in _WIDE:
         try:

@@ -1,4 +1,4 @@
-"""PDF: the text of each page in reading order, tables as Markdown, pages that are images by OCR."""
+"""PDF: the text of each page in reading order, tables and bookmarks as Markdown, pages that are images by OCR."""
 
 from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync, render_pdf_page
 
@@ -7,6 +7,7 @@ from ingest.parsers import pdf_layout, pdf_tables
 from ingest.parsers.kreuzberg_extract import explain, found_in, unified
 from ingest.parsers.media_types import PDF
 from ingest.parsers.output import TextOutput
+from ingest.parsers.pdf_headings import with_headings
 from ingest.parsers.reading import Source
 from ingest.places import Place
 from mesh.errors import InvalidInput, Unsupported
@@ -36,9 +37,11 @@ def read(source: Source, output: TextOutput) -> Metadata:
     unread = _recognize(source, layout, texts)
     if unread:
         found["pages_not_read"] = len(unread)
+    bookmarks = layout.bookmarks()
     for number, text in enumerate(texts):
         output.begin(Place(page=number + 1))
         shown = pdf_tables.with_tables(text, layout.words(number)) if pdf_tables.may_have_table(text) else text
+        shown = with_headings(shown, bookmarks.get(number, ()))
         output.write(shown + (PAGE_BREAK if number + 1 < len(texts) else ""))
     return found
 

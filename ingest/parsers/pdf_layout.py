@@ -1,11 +1,19 @@
-"""Where words and images stand on the pages of a PDF, by pdf_oxide. What it cannot read has no layout, and is no error."""
+"""Where words and images stand on the pages of a PDF, and its bookmarks, by pdf_oxide.
 
-from collections.abc import Callable
+What pdf_oxide cannot read has no layout; that is no error.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
 import pdf_oxide
+
+MAX_BOOKMARKS = 20_000
+MAX_LEVELS = 8
+MAX_TITLE_CHARACTERS = 200
 
 Result = TypeVar("Result")
 
@@ -19,6 +27,15 @@ class Word:
     right: float
     top: float
     height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """An entry of the document's outline: its level from 1, and the page that it leads to, from 0."""
+
+    level: int
+    title: str
+    page: int
 
 
 class Layout:
@@ -42,6 +59,28 @@ class Layout:
         """Whether a page has an image, or may have one."""
         document = self._document
         return bool(_tolerant(lambda: document.page_images(page), [True])) if document else True
+
+    def bookmarks(self) -> dict[int, list[Bookmark]]:
+        """The bookmarks in their order, by page."""
+        document = self._document
+        found = (
+            _tolerant(lambda: list(islice(_flattened(document.get_outline(), 1), MAX_BOOKMARKS)), [])
+            if document
+            else []
+        )
+        by_page: dict[int, list[Bookmark]] = {}
+        for bookmark in found:
+            by_page.setdefault(bookmark.page, []).append(bookmark)
+        return by_page
+
+
+def _flattened(entries: Any, level: int) -> Iterator[Bookmark]:
+    for entry in entries or []:
+        title, page = entry.get("title"), entry.get("page")
+        if isinstance(title, str) and isinstance(page, int) and title.strip():
+            yield Bookmark(level, title.strip()[:MAX_TITLE_CHARACTERS], page)
+        if level < MAX_LEVELS:
+            yield from _flattened(entry.get("children"), level + 1)
 
 
 def _word(text: str, left: float, bottom: float, width: float, height: float) -> Word:
