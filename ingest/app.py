@@ -15,6 +15,7 @@ from ingest.orphans import Orphans
 from ingest.parsers.pool import WorkerLimits, WorkerPool
 from ingest.parsers.reading import ReadLimits
 from ingest.pipeline import Pipeline, PipelineLimits
+from ingest.pruning import Pruning
 from ingest.registration import Registration
 from ingest.relabelling import Relabelling
 from ingest.runs import Runs
@@ -56,6 +57,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
                 runs,
                 pipeline,
                 Workers(database, folder, settings.worker_lease_s),
+                Pruning(database, settings.keep_jobs_days),
                 settings.batches_at_once,
             )
         )

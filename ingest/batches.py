@@ -73,8 +73,24 @@ def table_key(run: str) -> str:
     return f"runs/{run}"
 
 
+@dataclass(frozen=True)
+class Twins:
+    """Where vectors may be had without embedding: for a job, the live version of the same content, as document and version.
+
+    `again`: the chunks themselves may have been sent before, by a worker that was killed then.
+    """
+
+    by_job: Mapping[str, tuple[str, str]]
+    again: bool
+
+    def of(self, job: str, chunk: str, index: int) -> str:
+        """The id of a chunk that may read the same; empty when none is known."""
+        twin = self.by_job.get(job)
+        return chunk_id(*twin, index) if twin else chunk if self.again else ""
+
+
 async def read_slice(
-    storage: Storage, table: ChunkTable, works: Mapping[str, Work], start: int, end: int
+    storage: Storage, table: ChunkTable, works: Mapping[str, Work], start: int, end: int, twins: Twins
 ) -> list[DocumentChunks]:
     """Rows `start` to `end` with their text, for those members whose job goes on."""
     rows = table.rows[start:end]
@@ -87,18 +103,18 @@ async def read_slice(
         if work is None or work.version.id != member.version or len(mine) == 0:
             continue
         skipped = start - int(firsts[0]) if number == rows["document"][0] else 0
-        slices.append(await _document_chunks(storage, table, work, mine, skipped))
+        slices.append(await _document_chunks(storage, table, work, mine, skipped, twins))
     return slices
 
 
 async def _document_chunks(
-    storage: Storage, table: ChunkTable, work: Work, rows: Rows, first_index: int
+    storage: Storage, table: ChunkTable, work: Work, rows: Rows, first_index: int, twins: Twins
 ) -> DocumentChunks:
     begin = int(rows["byte_start"].min())
     data = await storage.read(work.version.text_key, begin, int(rows["byte_end"].max()))
     chunks = [
         Chunk(
-            id=chunk_id(work.job.document, work.version.id, index),
+            id=(own := chunk_id(work.job.document, work.version.id, index)),
             index=index,
             text=data[row["byte_start"] - begin : row["byte_end"] - begin].decode(),
             start=int(row["start"]),
@@ -108,6 +124,7 @@ async def _document_chunks(
             place=table.cut.contexts[row["context"]].place,
             table=int(row["table"]),
             table_header=table.cut.contexts[row["context"]].table_header,
+            same_as=twins.of(work.job.id, own, index),
         )
         for index, row in enumerate(rows, first_index)
     ]

@@ -6,18 +6,18 @@ done is recorded, what is redone gives the same. A job that cannot go on fails a
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from ingest.batches import ChunkTable, Member, read_slice, table_key
+from ingest.batches import ChunkTable, Member, Twins, read_slice, table_key
 from ingest.catalog import has_index, index_key
 from ingest.chunking import ChunkSize
 from ingest.documents import Failure
-from ingest.index.chunk_index import ChunkIndex
+from ingest.index.chunk_index import ChunkIndex, DocumentChunks
 from ingest.jobs import JobStage
 from ingest.parsers.parsing import ParsedFile
 from ingest.parsers.pool import TextFile, WorkerPool
@@ -103,7 +103,7 @@ class Pipeline:
                 await self._fail(work, Failure.of(InvalidInput("The document holds no text that could be found.")))
         await self._storage.put(table_key(run), table.to_bytes())
         counted = {work.job.id: (work, count) for work, count in zip(works, counts, strict=True) if count}
-        await self._runs.record_chunked(counted)
+        await self._runs.record_chunked(counted, f"{size.chunk_tokens}/{size.overlap_tokens}/{size.window_tokens}")
 
     async def _cut(self, works: list[Work], size: ChunkSize) -> tuple[ChunkTable, list[int]]:
         async with AsyncExitStack() as stack:
@@ -132,14 +132,18 @@ class Pipeline:
             return
         collection = await self._runs.collection(run)
         table = ChunkTable.from_bytes(await self._storage.read(table_key(run)))
+        by_job = await self._runs.twins(run)
         on_their_way: deque[tuple[int, asyncio.Task[None]]] = deque()
         try:
-            for start, end in table.slices(await self._runs.indexed_rows(run), self._limits.upsert_chunks):
+            begin = await self._runs.indexed_rows(run)
+            for start, end in table.slices(begin, self._limits.upsert_chunks):
                 if len(on_their_way) == self._limits.upserts_at_once:
                     await self._finish_slice(run, table, on_their_way)
                     going = await self._runs.going(run)
                     works = {job: work for job, work in works.items() if job in going}
-                task = asyncio.create_task(self._index_slice(collection, table, works, start, end))
+                first_ones = start < begin + self._limits.upserts_at_once * self._limits.upsert_chunks
+                twins = Twins(by_job, again=first_ones)
+                task = asyncio.create_task(self._index_slice(collection, table, works, start, end, twins))
                 on_their_way.append((end, task))
             while on_their_way:
                 await self._finish_slice(run, table, on_their_way)
@@ -149,12 +153,27 @@ class Pipeline:
             await asyncio.gather(*(task for _, task in on_their_way), return_exceptions=True)
 
     async def _index_slice(
-        self, collection: str, table: ChunkTable, works: Mapping[str, Work], start: int, end: int
+        self, collection: str, table: ChunkTable, works: Mapping[str, Work], start: int, end: int, twins: Twins
     ) -> None:
-        documents = await read_slice(self._storage, table, works, start, end)
-        if documents:
-            async with self._upserts:
+        documents = await read_slice(self._storage, table, works, start, end, twins)
+        if not documents:
+            return
+        async with self._upserts:
+            try:
                 await self._patiently(lambda: self._index.stage(collection, documents))
+            except InvalidInput:
+                await self._stage_each(collection, documents, works)
+
+    async def _stage_each(
+        self, collection: str, documents: Sequence[DocumentChunks], works: Mapping[str, Work]
+    ) -> None:
+        """One after the other, when some chunk of theirs was refused: its document fails, the others do not."""
+        by_version = {(work.job.document, work.version.id): work for work in works.values()}
+        for document in documents:
+            try:
+                await self._patiently(lambda document=document: self._index.stage(collection, [document]))
+            except InvalidInput as error:
+                await self._fail(by_version[document.document, document.version], Failure.of(error))
 
     async def _finish_slice(
         self, run: str, table: ChunkTable, on_their_way: deque[tuple[int, asyncio.Task[None]]]

@@ -13,6 +13,7 @@ from ingest.documents import Failure, Metadata, Version
 from ingest.jobs import Job, JobChanges, JobOutcome, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, to_job, to_version
 from ingest.tables import discarded, documents, jobs, runs, versions
+from mesh.names import document_name
 
 
 class RunLost(Exception):
@@ -92,8 +93,32 @@ class Runs:
             await discard(self._database, connection, keys)
         self._changes.announce(parsed)
 
-    async def record_chunked(self, counts: Mapping[str, tuple[Work, int]]) -> None:
-        """The chunks of these jobs are kept and counted."""
+    async def twins(self, run: str) -> dict[str, tuple[str, str]]:
+        """For each job of the run a live version of the same content, where there is one: its document's name and its id."""
+        mine = sa.select(jobs.c.id, jobs.c.collection, versions.c.sha256).join(versions, _version_of_job())
+        is_live = sa.and_(
+            documents.c.collection == versions.c.collection,
+            documents.c.id == versions.c.document,
+            documents.c.live_version == versions.c.id,
+        )
+        one = sa.func.min(versions.c.document + "/" + versions.c.id)
+        live = sa.select(versions.c.sha256, one.label("one")).join(documents, is_live).group_by(versions.c.sha256)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(mine.where(jobs.c.run == run))).all()
+            if not rows:
+                return {}
+            same = sa.and_(
+                versions.c.collection == rows[0].collection, versions.c.sha256.in_({row.sha256 for row in rows})
+            )
+            found = {row.sha256: row.one.split("/") for row in await connection.execute(live.where(same))}
+        return {
+            row.id: (document_name(row.collection, found[row.sha256][0]), found[row.sha256][1])
+            for row in rows
+            if row.sha256 in found
+        }
+
+    async def record_chunked(self, counts: Mapping[str, tuple[Work, int]], chunking: str) -> None:
+        """The chunks of these jobs are kept and counted; `chunking` says how they were cut."""
         if not counts:
             return
         async with self._database.write() as connection:
@@ -102,7 +127,8 @@ class Runs:
             values = [_of_version(work) | {"count": count} for work, count in counts.values()]
             of_job = jobs.update().where(jobs.c.id == sa.bindparam("b_job"))
             await connection.execute(of_job.values(total_chunks=sa.bindparam("count")), values)
-            await connection.execute(_UPDATE_VERSION.values(chunk_count=sa.bindparam("count")), values)
+            cut = {"chunk_count": sa.bindparam("count"), "chunking": chunking}
+            await connection.execute(_UPDATE_VERSION.values(**cut), values)
         self._changes.announce(counts)
 
     async def going(self, run: str) -> set[str]:

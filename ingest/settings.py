@@ -34,6 +34,8 @@ class IngestSettings(ServiceSettings):
     max_uploads: int = Field(64, ge=1, description="Uploads at the same time; more are refused as overload.")
     max_waiting_jobs: int = Field(200_000, ge=1, description="Jobs not yet ended; uploads beyond it are refused.")
 
+    keep_jobs_days: float = Field(30.0, gt=0, description="Jobs that have ended are forgotten after so many days.")
+
     parsers: int = Field(1, ge=1, le=64, description="Parser processes.")
     parse_timeout_s: float = Field(120.0, gt=0, description="Time that one document may take to parse.")
     parser_memory_mib: int = Field(1024, ge=128, description="Memory that a parser may take beyond its own.")

@@ -21,6 +21,10 @@ from mesh.errors import Corrupt, Unavailable
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
 
 
+class StorageAway(Unavailable):
+    """The object store cannot be reached, or has no room, for now."""
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """An object that is kept, and for how long it has been."""
@@ -31,7 +35,7 @@ class StoredObject:
 
 
 class Storage:
-    """Objects by key. Every failure of the store is Unavailable, a missing object Corrupt: a row promised that it is there."""
+    """Objects by key. Every failure of the store is StorageAway, a missing object Corrupt: a row promised that it is there."""
 
     def __init__(self, store: ObjectStore, scratch: Path, folder: Path | None) -> None:
         self._store = store
@@ -51,7 +55,7 @@ class Storage:
         try:
             await obstore.put_async(self._store, key, content)
         except (BaseError, OSError) as error:
-            raise Unavailable(f"The object store cannot keep a file: {_first_line(error)}") from error
+            raise StorageAway(f"The object store cannot keep a file: {_first_line(error)}") from error
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """An object's bytes, or those from `start` to `end`."""
@@ -64,7 +68,7 @@ class Storage:
         except FileNotFoundError as error:
             raise Corrupt(f"The object {key} is gone from the object store. Upload the document again.") from error
         except BaseError as error:
-            raise Unavailable(f"The object store cannot be read: {_first_line(error)}") from error
+            raise StorageAway(f"The object store cannot be read: {_first_line(error)}") from error
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         """An object's bytes, piece by piece."""
@@ -86,7 +90,7 @@ class Storage:
             except FileNotFoundError:
                 pass
             except (BaseError, OSError) as error:
-                raise Unavailable(f"The object store cannot delete: {_first_line(error)}") from error
+                raise StorageAway(f"The object store cannot delete: {_first_line(error)}") from error
 
     async def list(self) -> AsyncIterator[StoredObject]:
         """Everything that is kept, and what a killed process left half written in a folder store."""
@@ -104,7 +108,7 @@ class Storage:
                 for item in page:
                     yield StoredObject(item["path"], item["size"], now - item["last_modified"].timestamp())
         except BaseError as error:
-            raise Unavailable(f"The object store cannot be listed: {_first_line(error)}") from error
+            raise StorageAway(f"The object store cannot be listed: {_first_line(error)}") from error
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:

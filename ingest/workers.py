@@ -37,9 +37,8 @@ class WorkerFolder:
         self.scratch.mkdir(parents=True)
 
     def close(self) -> None:
-        """Lets go: from here on the worker counts as dead."""
+        """Lets go: from here on the worker counts as dead. Its lock file stays, so that others see this at once."""
         shutil.rmtree(self.scratch, ignore_errors=True)
-        (self._locks / self.worker).unlink(missing_ok=True)
         os.close(self._lock)
 
     def alive(self, worker: str) -> bool | None:

@@ -24,7 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.database import DatabaseAway
 from ingest.fair_queue import FairQueue
 from ingest.pipeline import Pipeline
+from ingest.pruning import Pruning
 from ingest.runs import RunLost, Runs
+from ingest.storage import StorageAway
 from ingest.workers import Workers
 from mesh import logs
 from mesh.errors import Internal, MurpheyError
@@ -146,13 +148,16 @@ class Workflows:
 
 
 async def _outlasting(call: Callable[[], Awaitable[Result]]) -> Result:
-    """Calls again for as long as the database is away: no job fails for that. What is called can be begun again."""
+    """Calls again for as long as the database or the object store is away or full: no job fails for that.
+
+    What is called can be begun again.
+    """
     pause_s = FIRST_PAUSE_S
     while True:
         try:
             return await call()
-        except DatabaseAway as error:
-            log.warning("database_away", error=error.message, retry_in_s=pause_s)
+        except (DatabaseAway, StorageAway) as error:
+            log.warning("store_away", error=error.message, retry_in_s=pause_s)
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LAST_PAUSE_S)
 
@@ -200,7 +205,7 @@ class Attendance:
         await self._runs.disown(worker)
         await asyncio.to_thread(DBOS._recover_pending_workflows, [worker])
         left = await DBOS.list_workflows_async(
-            status="PENDING", executor_id=worker, load_input=False, load_output=False
+            status="PENDING", executor_id=worker, app_version=APPLICATION_VERSION, load_input=False, load_output=False
         )
         if left:
             raise DatabaseAway(f"{len(left)} runs of the worker {worker} could not be put back into the queue yet.")
@@ -208,7 +213,7 @@ class Attendance:
 
 @asynccontextmanager
 async def open_workflows(
-    url: str, queue: FairQueue, runs: Runs, pipeline: Pipeline, workers: Workers, runs_at_once: int
+    url: str, queue: FairQueue, runs: Runs, pipeline: Pipeline, workers: Workers, pruning: Pruning, runs_at_once: int
 ) -> AsyncIterator[Workflows]:
     """Workflows that run while inside. DBOS is one per process, offers no port and tells no one anything."""
     DBOS(config=_config(url, workers.id))
@@ -222,7 +227,7 @@ async def open_workflows(
             QUEUE, worker_concurrency=runs_at_once, polling_interval_sec=QUEUE_POLL_S, on_conflict="always_update"
         )
         await attendance.begin()
-        tasks = [asyncio.create_task(workflows.dispatch()), asyncio.create_task(attendance.keep())]
+        tasks = [asyncio.create_task(work()) for work in (workflows.dispatch, attendance.keep, pruning.keep)]
         try:
             yield workflows
         finally:

@@ -17,6 +17,7 @@ import numpy as np
 from mesh.errors import Overloaded
 from mesh.metrics import counter, gauge, histogram
 from retriever.embedding import Embedder, Purpose, Vectors
+from retriever.leftovers import Leftovers
 
 MAX_BATCH_QUERIES = 32
 SLICE_CHARACTERS = 4_000
@@ -48,6 +49,7 @@ class EmbeddingQueue:
         self._queries: deque[_Call] = deque()
         self._documents: deque[_Call] = deque()
         self._waiting_texts = 0
+        self._leftovers = Leftovers()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
         self._worker: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
@@ -58,7 +60,20 @@ class EmbeddingQueue:
         return self._embedder
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
-        """(n, dimensions). Overloaded when too many texts wait. A caller that leaves takes its texts with it."""
+        """(n, dimensions). Overloaded when too many texts wait. A caller that leaves takes its texts with it.
+
+        What had been embedded for it is kept for the next who asks, as a worker does that was killed and has come back.
+        """
+        kept = self._leftovers.find(texts) if purpose is Purpose.DOCUMENT else {}
+        if not kept:
+            return await self._embed_new(texts, purpose)
+        missing = [row for row in range(len(texts)) if row not in kept]
+        vectors = np.empty((len(texts), self._embedder.dimensions), np.float32)
+        vectors[list(kept)] = np.stack(list(kept.values()))
+        vectors[missing] = await self._embed_new([texts[row] for row in missing], purpose)
+        return vectors
+
+    async def _embed_new(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         if not texts:
             return np.empty((0, self._embedder.dimensions), np.float32)
         if self._waiting_texts and self._waiting_texts + len(texts) > self._max_waiting:
@@ -87,7 +102,10 @@ class EmbeddingQueue:
     async def _run(self) -> None:
         while True:
             _drop_answered(self._queries)
-            _drop_answered(self._documents)
+            for call in _drop_answered(self._documents):
+                if call.answer.cancelled() and call.vectors:
+                    done = call.order[: call.done]
+                    self._leftovers.keep([call.texts[row] for row in done], list(np.concatenate(call.vectors)))
             if self._queries:
                 await self._run_queries()
             elif self._documents:
@@ -160,10 +178,12 @@ def _next_slice(call: _Call) -> list[int]:
     return rows
 
 
-def _drop_answered(calls: deque[_Call]) -> None:
-    """Takes out calls that are done or whose caller has left."""
-    for call in [call for call in calls if call.answer.done()]:
+def _drop_answered(calls: deque[_Call]) -> list[_Call]:
+    """Takes out calls that are done or whose caller has left; returns them."""
+    dropped = [call for call in calls if call.answer.done()]
+    for call in dropped:
         calls.remove(call)
+    return dropped
 
 
 def _fail(call: _Call, error: Exception) -> None:

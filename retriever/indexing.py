@@ -60,7 +60,7 @@ class Indexer:
     async def _from_twins(
         self, index: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float] | None], twins: Sequence[str]
     ) -> Sequence[Sequence[float] | None]:
-        """The vectors, with those of published chunks that read the same filled in."""
+        """The vectors, with those of chunks that read the same filled in."""
         wanted = {twin for twin, vector in zip(twins, vectors, strict=False) if twin and vector is None}
         if not wanted:
             return vectors

@@ -27,6 +27,8 @@ class Chunk:
     place: Place = field(default_factory=Place)
     table: int = 0
     table_header: str = ""
+    same_as: str = ""
+    """The id of a chunk that may read the same: its vector is taken then."""
 
 
 @dataclass(frozen=True)

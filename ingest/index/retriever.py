@@ -120,7 +120,7 @@ def _messages(document: DocumentChunks) -> list[pb.Chunk]:
         pb.Chunk(
             id=chunk.id, document=document.document, version=document.version, index=chunk.index, text=chunk.text,
             span=pb.Span(start=chunk.start, end=chunk.end), page=chunk.page, headings=chunk.headings,
-            display_name=document.display_name, metadata=metadata,
+            display_name=document.display_name, metadata=metadata, same_as=chunk.same_as,
             place=chunk_place(chunk.place, chunk.table, chunk.table_header),
         )
         for chunk in document.chunks

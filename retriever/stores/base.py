@@ -124,7 +124,7 @@ class Store(Protocol):
         ...
 
     async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, tuple[Chunk, Sequence[float]]]:
-        """The published ones of these chunks, with their dense vectors."""
+        """Those of these chunks that are there, published or staged, with their dense vectors."""
         ...
 
     async def stored(self, index: str) -> Mapping[DocumentVersion, Counts]:

@@ -1,5 +1,6 @@
 """An ingest service on a fake retriever, with a small tokenizer made here; and the documents that the slow tests read."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -90,6 +91,15 @@ class Service:
         """All of its parsed text."""
         response = await self.stub.GetDocumentText(pb.GetDocumentTextRequest(name=document.name), timeout=10)
         return response.text
+
+    async def chunks_gone(self, document: str, *, staged_only: bool = False) -> None:
+        """Returns when the retriever has no chunks of a document any more: a stopped run cleans up after its jobs ended."""
+        async with asyncio.timeout(30):
+            while any(  # noqa: ASYNC110 - the fake tells no one when it deletes
+                chunk.document == document
+                for chunk in (self.retriever.staged() if staged_only else self.retriever.chunks.values())
+            ):
+                await asyncio.sleep(0.05)
 
     def objects(self) -> list[Path]:
         """Every file that is kept, or lies about."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import grpc.aio
 
-from mesh.errors import MurpheyError, NotFound, Unavailable
+from mesh.errors import InvalidInput, MurpheyError, NotFound, Unavailable
 from mesh.server import Hosted, serving
 from mesh.settings import ServiceSettings
 from murphey.retriever.v1 import retriever_pb2 as pb
@@ -20,7 +20,10 @@ WINDOW_TOKENS = 256
 
 @dataclass
 class FakeRetriever(RetrieverServiceServicer):
-    """Stores what it is sent. `gate` closed holds every UpsertChunks; `failures` are raised by the next calls."""
+    """Stores what it is sent. `gate` closed holds every UpsertChunks; `failures` are raised by the next calls.
+
+    Chunks that hold the text `refused` are refused, with all that come in the same call.
+    """
 
     collections: set[str] = field(default_factory=lambda: {"default"})
     chunk_tokens: int = 0
@@ -28,6 +31,7 @@ class FakeRetriever(RetrieverServiceServicer):
     live: dict[str, str] = field(default_factory=dict)
     embedded: Counter[str] = field(default_factory=Counter)
     failures: list[MurpheyError] = field(default_factory=list)
+    refused: str = ""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     upserting: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -54,7 +58,11 @@ class FakeRetriever(RetrieverServiceServicer):
         assert 1 <= len(request.chunks) <= 2048
         for chunk in request.chunks:
             assert chunk.text
-            self.embedded[chunk.id] += 1
+            self._check_text(chunk)
+        for chunk in request.chunks:
+            twin = self.chunks.get(chunk.same_as)
+            if twin is None or (twin.headings, twin.text) != (chunk.headings, chunk.text):
+                self.embedded[chunk.id] += 1
             self.chunks[chunk.id] = chunk
         return pb.UpsertChunksResponse(stored=len(request.chunks), embedded=len(request.chunks))
 
@@ -118,6 +126,10 @@ class FakeRetriever(RetrieverServiceServicer):
             name=request.name, chunking=pb.Chunking(chunk_tokens=self.chunk_tokens), max_embedder_tokens=WINDOW_TOKENS
         )
         return pb.GetCollectionResponse(collection=collection)
+
+    def _check_text(self, chunk: pb.Chunk) -> None:
+        if self.refused and self.refused in chunk.text:
+            raise InvalidInput(f"The chunk {chunk.id} is refused.", field="chunks")
 
     def _check(self, collection: str) -> None:
         if self.failures:

@@ -133,3 +133,23 @@ async def test_nothing_to_embed() -> None:
     queue = EmbeddingQueue(WordsEmbedder())
     assert (await queue.embed([], Purpose.DOCUMENT)).shape == (0, WordsEmbedder.dimensions)
     await queue.close()
+
+
+async def test_what_was_embedded_for_a_caller_that_left_is_not_embedded_again() -> None:
+    embedder = WordsEmbedder()
+    queue = EmbeddingQueue(embedder)
+    texts = [f"{number} {LONG * 4}" for number in range(4)]  # each a slice of its own
+    embedder.may_run.clear()
+    gone = asyncio.create_task(queue.embed(texts, Purpose.DOCUMENT))
+    await started(embedder)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    embedder.may_run.set()
+
+    await queue.embed(["the slice under way has ended when this has"], Purpose.QUERY)
+
+    again = await queue.embed([*texts, "more"], Purpose.DOCUMENT)
+
+    assert sum(count for purpose, count in embedder.batches if purpose is Purpose.DOCUMENT) == len(texts) + 1
+    assert np.allclose(again, [vector_of(text) for text in [*texts, "more"]], atol=1e-6)
+    await queue.close()

@@ -261,14 +261,14 @@ async def test_dropped_index_is_gone(store: Store) -> None:
     assert await store.count("test") == Counts(live=0, staged=0)
 
 
-async def test_vectors_come_back_for_published_chunks_only(store: Store) -> None:
+async def test_vectors_come_back_for_what_is_there(store: Store) -> None:
     await put(store, "cats sleep", "dogs bark")
     await put(store, "birds sing", document="b", staged=True)
     ids = [chunk("cats sleep", index=0).id, chunk("birds sing", "b").id, str(uuid.uuid4())]
 
     found = await store.vectors("test", ids)
 
-    assert list(found) == ids[:1]
+    assert set(found) == set(ids[:2])
     found_chunk, vector = found[ids[0]]
     assert found_chunk == chunk("cats sleep", index=0)
     assert vector == pytest.approx(vector_of("cats sleep").tolist(), abs=1e-5)

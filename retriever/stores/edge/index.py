@@ -113,8 +113,8 @@ class Index:
             self._apply(operation)
 
     def vectors(self, ids: Sequence[str]) -> list[tuple[str, Payload, list[float]]]:
-        """The published ones of these chunks."""
-        return self._shard.vectors(ids)
+        """Those of these chunks that are there, published or staged."""
+        return [*self._staging.vectors(ids), *self._shard.vectors(ids)]
 
     def versions(self, after: str | None) -> tuple[list[DocumentVersion], str | None]:
         """The version of each published chunk on a page, and where the next page begins."""

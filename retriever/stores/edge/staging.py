@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,16 @@ class Staging:
                 where, values = "document = ? AND version = ?", [(document, version)]
         with self._transaction():
             return self._database.executemany(f"DELETE FROM staged WHERE {where}", values).rowcount  # noqa: S608
+
+    def vectors(self, ids: Sequence[str]) -> list[tuple[str, dict[str, Any], list[float]]]:
+        """Those of these chunks that are staged: id, payload, dense vector."""
+        found: list[tuple[str, dict[str, Any], list[float]]] = []
+        for chunk_id in ids:
+            rows = self._database.execute("SELECT payload, dense FROM staged WHERE id = ?", (chunk_id,))
+            found += [
+                (chunk_id, json.loads(payload), np.frombuffer(dense, np.float32).tolist()) for payload, dense in rows
+            ]
+        return found
 
     def versions(self) -> dict[DocumentVersion, int]:
         """How many chunks each version has."""

@@ -123,7 +123,11 @@ class ServerStore:
 
     async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, tuple[Chunk, Sequence[float]]]:
         with translated(f"index {index!r}"):
-            records = await self._client.retrieve(_live(index), list(ids), with_vectors=[DENSE])
+            found = [
+                await self._client.retrieve(name, list(ids), with_vectors=[DENSE])
+                for name in (_staged(index), _live(index))
+            ]
+        records = [record for part in found for record in part]
         vectors: dict[str, Any] = {str(record.id): record.vector for record in records}
         return {str(r.id): (to_chunk(str(r.id), r.payload or {}), vectors[str(r.id)][DENSE]) for r in records}
 

@@ -1,0 +1,117 @@
+"""What ingest needs goes away in the middle and comes back: jobs wait, none is lost, and nothing is embedded again."""
+
+import asyncio
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import obstore
+import pytest
+
+from murphey.ingest.v1 import ingest_pb2 as pb
+from tests.ingest.conftest import Service, running_service
+from tests.ingest.fakes import away
+from tests.ingest.postgres import Postgres, postgres_server
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """While the list is not empty, the object store has no room for keys that begin with what is in it."""
+    full: list[str] = []
+    put = obstore.put_async
+
+    async def put_or_fail(store: Any, key: str, content: Any) -> Any:
+        if any(key.startswith(prefix) for prefix in full):
+            full.append("refused/")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return await put(store, key, content)
+
+    monkeypatch.setattr(obstore, "put_async", put_or_fail)
+    yield full
+    full.clear()
+
+
+async def test_a_full_disk_refuses_uploads_and_says_why(
+    tmp_path: Path, tokenizer_folder: Path, full_disk: list[str]
+) -> None:
+    async with running_service(tmp_path, tokenizer_folder) as service:
+        full_disk.append("raw/")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await service.upload("late.txt", b"No room for this.")
+        full_disk.clear()
+        job = await service.ingest("late.txt", b"Now there is.")
+
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "No space left" in (raised.value.details() or "")
+    assert job.state == pb.JOB_STATE_SUCCEEDED
+
+
+async def test_a_job_waits_for_room_on_the_disk(tmp_path: Path, tokenizer_folder: Path, full_disk: list[str]) -> None:
+    async with running_service(tmp_path, tokenizer_folder) as service:
+        full_disk.append("text/")
+        started = await service.upload("wide.txt", "Füße und Hände. ".encode("latin-1") * 40)
+        async with asyncio.timeout(30):
+            while "refused/" not in full_disk:  # noqa: ASYNC110 - the fixture runs in no loop of its own
+                await asyncio.sleep(0.05)
+        waiting = await service.stub.GetJob(pb.GetJobRequest(name=started.job.name))
+        full_disk.clear()
+        ended = await service.ended(started.job.name)
+
+    assert waiting.job.state == pb.JOB_STATE_RUNNING
+    assert ended.state == pb.JOB_STATE_SUCCEEDED
+
+
+async def test_a_retriever_that_stays_away_is_waited_for_and_nothing_is_embedded_again(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    async with running_service(tmp_path, tokenizer_folder, upsert_chunks=2) as service:
+        service.retriever.gate.clear()
+        jobs = [await service.upload(f"{number}.txt", f"Words of {number}. ".encode() * 200) for number in range(3)]
+        await asyncio.wait_for(service.retriever.upserting.wait(), 30)
+        service.retriever.failures.extend(away() for _ in range(4))
+        service.retriever.gate.set()
+        ended = [await service.ended(response.job.name) for response in jobs]
+
+        assert [job.state for job in ended] == [pb.JOB_STATE_SUCCEEDED] * 3
+        assert set(service.retriever.embedded.values()) == {1}
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        server.create("outage")
+        yield server
+
+
+@pytest.mark.slow
+async def test_a_database_that_goes_away_in_the_middle_fails_no_job(
+    tmp_path: Path, tokenizer_folder: Path, postgres: Postgres
+) -> None:
+    async with running_service(tmp_path, tokenizer_folder, database_url=postgres.url("outage")) as service:
+        service.retriever.gate.clear()
+        started = [await service.upload(f"{number}.txt", f"Words of {number}. ".encode() * 50) for number in range(3)]
+        await asyncio.wait_for(service.retriever.upserting.wait(), 60)
+        await asyncio.to_thread(postgres.stop)
+        service.retriever.gate.set()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await service.stub.GetJob(pb.GetJobRequest(name=started[0].job.name), timeout=60)
+        await asyncio.to_thread(postgres.start)
+        ended = [await _ended_at_last(service, response.job.name) for response in started]
+
+        assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert [job.state for job in ended] == [pb.JOB_STATE_SUCCEEDED] * 3
+        assert set(service.retriever.embedded.values()) == {1}
+
+
+async def _ended_at_last(service: Service, job: str) -> pb.Job:
+    """The job when it has ended, asked again for as long as the database does not answer."""
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                return await service.ended(job)
+            except grpc.aio.AioRpcError as error:
+                if error.code() != grpc.StatusCode.UNAVAILABLE:
+                    raise
+            await asyncio.sleep(0.2)
