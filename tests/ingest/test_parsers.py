@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from ingest.chunking import ChunkSize
 from ingest.documents import Failure
+from ingest.parsers.ocr import find_data
 from ingest.parsers.parsing import ParsedFile
 from ingest.parsers.pool import TextFile, WorkerLimits, WorkerPool
 from ingest.parsers.reading import ReadLimits
@@ -161,3 +162,16 @@ async def test_a_worker_that_takes_too_long_is_replaced(
         assert isinstance(await pool.parse(quick, "quick.txt", tmp_path / "t", tmp_path / "i"), ParsedFile)
     finally:
         await pool.close()
+
+
+async def test_scanned_pages_are_recognised_or_refused_with_the_reason(
+    pool: WorkerPool, documents_folder: Path, tmp_path: Path
+) -> None:
+    for name, says in (("loremipsum-flat.pdf", "consectetur adipiscing"), ("DA-1p.jpg", "village chantry")):
+        parsed = await parse_and_check(pool, next((documents_folder / "unstructured").rglob(name)), tmp_path)
+        if find_data("eng"):
+            assert isinstance(parsed, ParsedFile), parsed
+            assert says in " ".join((tmp_path / "text").read_text().split())
+        else:  # the machine has no data for Tesseract
+            assert isinstance(parsed, Failure)
+            assert "apt-get install tesseract-ocr" in parsed.message
