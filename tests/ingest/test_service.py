@@ -1,9 +1,12 @@
 """Documents over gRPC, on a retriever that keeps chunks in memory: what becomes of them, and what is read back."""
 
+import io
+import zipfile
+
 import grpc
 import pytest
 
-from ingest.parsers.media_types import MARKDOWN
+from ingest.parsers.text_types import MARKDOWN
 from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.retriever.v1.retriever_pb2 import Span
 from tests.ingest.conftest import Service, sha256
@@ -133,3 +136,22 @@ async def test_text_of_another_version_is_refused(service: Service) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await service.stub.GetDocumentText(pb.GetDocumentTextRequest(name=document.name, version="other"))
     assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_rows_of_a_large_table_carry_its_header_and_members_their_name(service: Service) -> None:
+    rows = "".join(f"the {number},{number}\n" for number in range(300))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        writer.writestr("lists/people.csv", "name,score\n" + rows)
+
+    await service.ingest("all.zip", archive.getvalue())
+
+    document = await service.document("all.zip")
+    going_on = [chunk for chunk in service.retriever.found(document.name) if chunk.text.startswith("| the ")]
+    assert len(going_on) > 3
+    for chunk in going_on:
+        assert (chunk.place.table, chunk.place.table_header) == (1, "| name | score |")
+        assert chunk.place.member == "lists/people.csv"
+        request = pb.GetDocumentTextRequest(name=document.name, span=chunk.span)
+        read = await service.stub.GetDocumentText(request)
+        assert (read.text, read.place.member) == (chunk.text, "lists/people.csv")
