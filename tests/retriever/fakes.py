@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mesh.places import Place
 from retriever.chunks import Chunk, MetadataValue
 from retriever.embedding import Purpose, Vectors
 from retriever.sparse import words_of
@@ -20,7 +21,8 @@ class WordsEmbedder:
 
     name, version, dimensions, max_tokens = "words", "1", DIMENSIONS, 64
 
-    def __init__(self) -> None:
+    def __init__(self, slices_at_once: int = 1) -> None:
+        self.slices_at_once = slices_at_once
         self.batches: list[tuple[Purpose, int]] = []
         self.may_run = threading.Event()
         self.may_run.set()
@@ -64,6 +66,7 @@ def chunk(
         end=index * 100 + len(text),
         page=index + 1,
         headings=("Top", "Sub"),
+        place=Place(slide=index + 1, sheet="Sales", member="a.zip/b.xlsx", start_s=1.5, end_s=2.5),
         display_name=f"{document}.txt",
         metadata=metadata or {},
     )
