@@ -7,6 +7,8 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 420, 230
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 40
 BINS = 20
+MAX_GAINS = 500
+"""Bars of one plot; of more questions every second, third and so on is drawn."""
 _INNER_WIDTH, _INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
 
@@ -120,6 +122,8 @@ def gains(title: str, differences: Sequence[tuple[str, float]]) -> Plot | None:
     changed = sorted((gain, name) for name, gain in differences if gain)
     if not changed:
         return None
+    told = f"{len(changed)} questions that changed"
+    changed = changed[:: math.ceil(len(changed) / MAX_GAINS)]
     reach = max(abs(gain) for gain, _ in changed)
     y, width = _up(-reach, reach), _INNER_WIDTH / len(changed)
     bars = tuple(
@@ -129,7 +133,7 @@ def gains(title: str, differences: Sequence[tuple[str, float]]) -> Plot | None:
         )
         for place, (gain, name) in enumerate(changed)
     )  # fmt: skip
-    return Plot(title, f"{len(changed)} questions that changed", "gain", (), y.ticks(), bars)
+    return Plot(title, told, "gain", (), y.ticks(), bars)
 
 
 def _counts(values: Sequence[float], high: float) -> list[int]:

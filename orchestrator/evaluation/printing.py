@@ -124,11 +124,14 @@ def _print_threshold(signal: str, point: Mapping[str, Any] | None) -> None:
 
 def _print_comparison(before: str, comparisons: Sequence[Comparison]) -> None:
     out.print(f"\ncompared with {before}", markup=False)
-    table = Table("", "before", "now", "gain, 95 %", "wins", "losses", "ties", "", box=None, pad_edge=False)
+    table = Table("", "before", "now", "gain", "95 %", "won/lost/tied", "", box=None, pad_edge=False)
     for each in comparisons:
-        gain = f"{each.gain:+.4f} ({each.low:+.4f} to {each.high:+.4f})"
-        counts = (str(each.wins), str(each.losses), str(each.ties))
-        table.add_row(each.metric, f"{each.before:.4f}", f"{each.now:.4f}", gain, *counts, each.verdict)
+        counts = f"{each.wins}/{each.losses}/{each.ties}"
+        verdict = each.verdict if each.verdict in ("better", "worse") else ""
+        between = f"{each.low:+.3f} to {each.high:+.3f}"
+        table.add_row(
+            each.metric, f"{each.before:.3f}", f"{each.now:.3f}", f"{each.gain:+.3f}", between, counts, verdict
+        )
     out.print(table)
 
 

@@ -12,6 +12,7 @@ from orchestrator.evaluation.comparison import Comparison
 from orchestrator.evaluation.plots import Plot
 from orchestrator.evaluation.records import MAIN_SCORE, Kind, Record, best_threshold
 from orchestrator.evaluation.running import Evaluated
+from orchestrator.evaluation.support import SUPPORTED
 
 WORST, CHANGED = 20, 10
 """Cases that are shown: with the lowest score, and with the largest win and loss."""
@@ -50,6 +51,7 @@ def render(evaluated: Evaluated) -> str:
     """The page. What came from documents, questions and models is escaped."""
     loader = jinja2.PackageLoader("orchestrator.evaluation")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals["supported"] = SUPPORTED
     header = evaluated.run.header
     main = MAIN_SCORE[header.kind]
     comparison = next((each for each in evaluated.comparisons if each.metric == main), None)

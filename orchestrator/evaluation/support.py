@@ -8,6 +8,7 @@ model and judges apart from the one that the orchestrator cites by. Paraphrases 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from orchestrator.events import Citation
@@ -20,6 +21,8 @@ SUPPORTED = 0.5
 """The share from which a statement counts as supported."""
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_stems = lru_cache(maxsize=4096)(stems)
+"""The sentences of the sources are held against every sentence of an answer."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,12 @@ class CitedSentence:
 
 def support(statement: str, text: str) -> float:
     """The share of a statement's content words in a text, 0 to 1; 0 when a number of the statement's is not there."""
-    wanted = stems(statement)
+    wanted = _stems(statement)
     if not wanted:
         return 1.0
     if not set(_NUMBER.findall(statement)) <= set(_NUMBER.findall(text)):
         return 0.0
-    return coverage(wanted, stems(text))
+    return coverage(wanted, _stems(text))
 
 
 def groundedness(statement: str, sources: Sequence[str]) -> float:

@@ -108,4 +108,7 @@ def test_gains_stand_above_and_below_the_middle() -> None:
     assert (loss.kind, win.kind) == ("loss", "win")
     assert win.y + win.height == pytest.approx(loss.y)
     assert plots.gains("f1", [("c", 0.0)]) is None
+    many = plots.gains("f1", [(str(number), 0.1 + number) for number in range(6_000)])
+    assert many is not None
+    assert (len(many.bars), many.x_label) == (500, "6000 questions that changed")
     assert plots.curves("f1", "t", {"f1": [(0.5, 0.1)]}) is None
