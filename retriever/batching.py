@@ -1,8 +1,9 @@
 """Batches what many callers want embedded at once: queries first, long document batches in slices between them.
 
-One thread runs the embedder, which releases the GIL. While it works, what comes in waits and then goes together: a lone
-query waits for nothing, and under load batches form by themselves. A call's documents are cut into slices by length, so
-that a query waits for one slice at most. Beyond a bound, calls are refused at once.
+Threads run the embedder, which releases the GIL. While queries are embedded, what comes in waits and then goes together: a
+lone query waits for nothing, and under load batches form by themselves. A call's documents are cut into slices by length,
+and none is begun while queries wait: a query shares the machine with the slices under way, or waits for the one that an
+embedder of one thread is at. Beyond a bound, calls are refused at once.
 """
 
 import asyncio
@@ -20,8 +21,8 @@ from retriever.embedding import Embedder, Purpose, Vectors
 from retriever.leftovers import Leftovers
 
 MAX_BATCH_QUERIES = 32
-SLICE_CHARACTERS = 4_000
-"""Documents in one run of the embedder: about 1,000 tokens, 60 ms on two cores, which is how long a query may wait."""
+SLICE_CHARACTERS = 2_000
+"""Documents in one run of the embedder: about 500 tokens, 50 ms of a core."""
 
 _waiting = gauge("embed_waiting_texts", "Texts that wait to be embedded.", ("purpose",))
 _embedded = counter("embedded_texts", "Texts that were embedded.", ("purpose",))
@@ -35,10 +36,13 @@ class _Call:
     texts: Sequence[str]
     purpose: Purpose
     answer: asyncio.Future[Vectors]
+    vectors: Vectors
     order: list[int]
     """Rows by length, so that a slice pads little."""
-    done: int = 0
-    vectors: list[Vectors] = field(default_factory=list)
+    begun: int = 0
+    """How many rows of `order` are embedded, or are being."""
+    done: list[int] = field(default_factory=list)
+    """Rows whose vectors are there."""
 
 
 class EmbeddingQueue:
@@ -50,7 +54,9 @@ class EmbeddingQueue:
         self._documents: deque[_Call] = deque()
         self._waiting_texts = 0
         self._leftovers = Leftovers()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        threads = embedder.slices_at_once + 1 if embedder.slices_at_once > 1 else 1
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="embedder")
+        self._slices: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
 
@@ -80,36 +86,37 @@ class EmbeddingQueue:
             raise Overloaded(f"{self._waiting_texts} texts wait to be embedded already. Try again in a moment.")
         if self._worker is None:
             self._worker = asyncio.create_task(self._run())
-        call = _Call(texts, purpose, asyncio.get_running_loop().create_future(), _by_length(texts))
+        vectors = np.empty((len(texts), self._embedder.dimensions), np.float32)
+        call = _Call(texts, purpose, asyncio.get_running_loop().create_future(), vectors, _by_length(texts))
         (self._queries if purpose is Purpose.QUERY else self._documents).append(call)
         self._count(len(texts), purpose)
         self._work.set()
         try:
             return await call.answer
+        except asyncio.CancelledError:
+            self._keep(call, call.done)
+            raise
         finally:
             self._count(-len(texts), purpose)
 
     async def close(self) -> None:
-        """Ends after the run that goes on; calls that wait are cancelled."""
+        """Ends after the runs that go on; calls that wait are cancelled."""
         if self._worker is not None:
             self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
+            await asyncio.gather(self._worker, *self._slices, return_exceptions=True)
         for call in (*self._queries, *self._documents):
             call.answer.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._threads.shutdown)
         self._embedder.close()
 
     async def _run(self) -> None:
         while True:
             _drop_answered(self._queries)
-            for call in _drop_answered(self._documents):
-                if call.answer.cancelled() and call.vectors:
-                    done = call.order[: call.done]
-                    self._leftovers.keep([call.texts[row] for row in done], list(np.concatenate(call.vectors)))
+            _drop_answered(self._documents)
             if self._queries:
                 await self._run_queries()
-            elif self._documents:
-                await self._run_slice(self._documents[0])
+            elif self._documents and len(self._slices) < self._embedder.slices_at_once:
+                self._begin_slice()
             else:
                 self._work.clear()
                 await self._work.wait()
@@ -131,25 +138,40 @@ class EmbeddingQueue:
                 call.answer.set_result(vectors[start : start + len(call.texts)])
             start += len(call.texts)
 
-    async def _run_slice(self, call: _Call) -> None:
-        """The next slice of the call that came first; calls of few texts take turns with long ones."""
+    def _begin_slice(self) -> None:
+        """The next slice of the call whose turn it is; calls take turns."""
+        call = self._documents.popleft()
         rows = _next_slice(call)
+        call.begun += len(rows)
+        if call.begun < len(call.texts):
+            self._documents.append(call)
+        task = asyncio.create_task(self._run_slice(call, rows))
+        self._slices.add(task)
+        task.add_done_callback(self._slice_ended)
+
+    def _slice_ended(self, task: asyncio.Task[None]) -> None:
+        self._slices.discard(task)
+        self._work.set()
+
+    async def _run_slice(self, call: _Call, rows: list[int]) -> None:
         try:
-            call.vectors.append(await self._embed([call.texts[row] for row in rows], Purpose.DOCUMENT))
+            call.vectors[rows] = await self._embed([call.texts[row] for row in rows], Purpose.DOCUMENT)
         except Exception as error:
             _fail(call, error)
             return
-        call.done += len(rows)
-        if call.done == len(call.texts) and not call.answer.done():
-            vectors = np.empty((len(call.texts), self._embedder.dimensions), np.float32)
-            vectors[call.order] = np.concatenate(call.vectors)
-            call.answer.set_result(vectors)
-        elif len(self._documents) > 1 and self._documents[0] is call:
-            self._documents.rotate(-1)
+        call.done += rows
+        if call.answer.cancelled():
+            self._keep(call, rows)
+        elif len(call.done) == len(call.texts) and not call.answer.done():
+            call.answer.set_result(call.vectors)
+
+    def _keep(self, call: _Call, rows: list[int]) -> None:
+        if call.purpose is Purpose.DOCUMENT:
+            self._leftovers.keep([call.texts[row] for row in rows], call.vectors[rows])
 
     async def _embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         started = time.perf_counter()
-        work = asyncio.get_running_loop().run_in_executor(self._thread, self._embedder.embed, texts, purpose)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._embedder.embed, texts, purpose)
         try:
             vectors = await asyncio.shield(work)
             _embedded.labels(purpose.value).inc(len(texts))
@@ -170,7 +192,7 @@ def _next_slice(call: _Call) -> list[int]:
     """The next rows that make SLICE_CHARACTERS together, at least one."""
     rows: list[int] = []
     characters = 0
-    for row in call.order[call.done :]:
+    for row in call.order[call.begun :]:
         characters += len(call.texts[row])
         if rows and characters > SLICE_CHARACTERS:
             break
@@ -178,12 +200,10 @@ def _next_slice(call: _Call) -> list[int]:
     return rows
 
 
-def _drop_answered(calls: deque[_Call]) -> list[_Call]:
-    """Takes out calls that are done or whose caller has left; returns them."""
-    dropped = [call for call in calls if call.answer.done()]
-    for call in dropped:
+def _drop_answered(calls: deque[_Call]) -> None:
+    """Takes out calls that are done or whose caller has left."""
+    for call in [call for call in calls if call.answer.done()]:
         calls.remove(call)
-    return dropped
 
 
 def _fail(call: _Call, error: Exception) -> None:

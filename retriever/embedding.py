@@ -19,7 +19,7 @@ class Purpose(Enum):
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors. Called from one thread at a time."""
+    """Turns texts into unit vectors."""
 
     @property
     def name(self) -> str:
@@ -39,6 +39,12 @@ class Embedder(Protocol):
     @property
     def max_tokens(self) -> int:
         """Tokens that it reads of a text; the rest is cut off."""
+        ...
+
+    @property
+    def slices_at_once(self) -> int:
+        """How many calls of `embed` for documents may run at a time, each in a thread, besides one for queries; with 1,
+        only one call of any kind may."""
         ...
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:

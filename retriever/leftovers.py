@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ class Leftovers:
         self._max_vectors = max_vectors
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
 
-    def keep(self, texts: Sequence[str], vectors: Sequence[Vector]) -> None:
+    def keep(self, texts: Sequence[str], vectors: Iterable[Vector]) -> None:
         """Remembers the vectors of texts."""
         for text, vector in zip(texts, vectors, strict=True):
             self._vectors[_key(text)] = np.array(vector, np.float32)

@@ -6,6 +6,7 @@
 import argparse
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from retriever.app import open_embedder
@@ -14,9 +15,12 @@ from retriever.settings import RetrieverSettings
 
 
 def chunks_per_s(embedder: Embedder, texts: list[str]) -> float:
-    """All texts in one call, which lets it sort them by length: its best case."""
+    """All texts at once, sorted by length and dealt out evenly to as many threads as it takes: its best case."""
+    ordered, hands = sorted(texts, key=len), embedder.slices_at_once
     started_s = time.perf_counter()
-    embedder.embed(texts, Purpose.DOCUMENT)
+    with ThreadPoolExecutor(hands) as threads:
+        for _ in threads.map(lambda hand: embedder.embed(ordered[hand::hands], Purpose.DOCUMENT), range(hands)):
+            pass
     return len(texts) / (time.perf_counter() - started_s)
 
 

@@ -1,9 +1,10 @@
 """A sentence-transformers model on CPU, converted to OpenVINO; torch is never imported here.
 
-A query runs on all cores at once, for its latency. Documents run as one batch a core: the cores need not wait for each
-other, which costs a third when other processes want them too.
+A query runs on all cores at once, for its latency. A call for documents runs on one core, and as many calls at a time as
+there are cores: cores that wait for each other lose a third when other processes want them too.
 """
 
+import queue
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +24,8 @@ MAX_BATCH_TOKENS = 256
 
 
 class OpenVinoEmbedder:
-    """Texts to unit vectors. Not thread-safe: one caller at a time."""
+    """Texts to unit vectors. At a time one caller with queries, and any number with documents: those beyond
+    `slices_at_once` wait."""
 
     def __init__(self, name: str, folder: Path, threads: int = 0, precision: str = "f32") -> None:
         about = conversion.description(folder)
@@ -35,35 +37,36 @@ class OpenVinoEmbedder:
         self._tokenizer.enable_truncation(about.max_tokens)
         model = folder / conversion.MODEL_FILE
         self._whole = _compiled(model, threads, precision, "LATENCY", 1).create_infer_request()
-        streams = threads or psutil.cpu_count(logical=False) or 1
-        self._split = openvino.AsyncInferQueue(_compiled(model, streams, precision, "THROUGHPUT", streams), streams)
+        self.slices_at_once = threads or psutil.cpu_count(logical=False) or 1
+        split = _compiled(model, self.slices_at_once, precision, "THROUGHPUT", self.slices_at_once)
+        self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+        for _ in range(self.slices_at_once):
+            self._idle.put(split.create_infer_request())
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """(n, dimensions), in the order of the texts."""
         prompt = self._prompts[purpose]
         encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts] if prompt else list(texts))
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        run = self._run_whole if purpose is Purpose.QUERY else self._run_split
-        run(_batches(encodings), encodings, vectors)
+        if purpose is Purpose.QUERY:
+            _run(self._whole, encodings, vectors)
+            return vectors
+        request = self._idle.get()
+        try:
+            _run(request, encodings, vectors)
+        finally:
+            self._idle.put(request)
         return vectors
-
-    def _run_whole(self, batches: Iterator[list[int]], encodings: Sequence[Encoding], vectors: Vectors) -> None:
-        for rows in batches:
-            self._whole.infer(_padded([encodings[row] for row in rows]), share_inputs=True)
-            vectors[rows] = self._whole.get_output_tensor(0).data
-
-    def _run_split(self, batches: Iterator[list[int]], encodings: Sequence[Encoding], vectors: Vectors) -> None:
-        def keep(request: openvino.InferRequest, rows: list[int]) -> None:
-            vectors[rows] = request.get_output_tensor(0).data
-
-        self._split.set_callback(keep)
-        for rows in batches:
-            self._split.start_async(_padded([encodings[row] for row in rows]), rows)
-        self._split.wait_all()
 
     def close(self) -> None:
         """Frees the network."""
-        del self._whole, self._split
+        del self._whole, self._idle
+
+
+def _run(request: openvino.InferRequest, encodings: Sequence[Encoding], vectors: Vectors) -> None:
+    for rows in _batches(encodings):
+        request.infer(_padded([encodings[row] for row in rows]), share_inputs=True)
+        vectors[rows] = request.get_output_tensor(0).data
 
 
 def _compiled(model: Path, threads: int, precision: str, hint: str, streams: int) -> openvino.CompiledModel:

@@ -21,6 +21,8 @@ MOST_TEXTS = 256
 class TorchEmbedder:
     """Texts to unit vectors. Not thread-safe: one caller at a time."""
 
+    slices_at_once = 1
+
     def __init__(self, name: str, model: Path | str, device: str = "cuda", dtype: torch.dtype | None = None) -> None:
         """`dtype` of weights and activations: bfloat16 on CUDA, float32 on a CPU. FailedPrecondition: cannot be loaded."""
         try:

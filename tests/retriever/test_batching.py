@@ -75,6 +75,25 @@ async def test_a_query_waits_for_one_slice_of_a_long_batch() -> None:
     await queue.close()
 
 
+async def test_a_query_runs_beside_the_slices_and_before_those_to_come() -> None:
+    embedder = WordsEmbedder(slices_at_once=2)
+    queue = EmbeddingQueue(embedder)
+    embedder.may_run.clear()
+    batch = asyncio.create_task(queue.embed([LONG] * 50, Purpose.DOCUMENT))
+    async with asyncio.timeout(30):
+        while len(embedder.batches) < 2:  # noqa: ASYNC110 - threads say nothing when they begin
+            await asyncio.sleep(0.001)
+        query = asyncio.create_task(queue.embed(["urgent"], Purpose.QUERY))
+        while len(embedder.batches) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert [purpose for purpose, _ in embedder.batches] == [Purpose.DOCUMENT, Purpose.DOCUMENT, Purpose.QUERY]
+    embedder.may_run.set()
+    await query
+    assert not batch.done()
+    np.testing.assert_array_equal(await batch, np.stack([vector_of(LONG)] * 50))
+    await queue.close()
+
+
 async def test_a_short_batch_does_not_wait_for_a_long_one() -> None:
     queue = EmbeddingQueue(WordsEmbedder())
     long = asyncio.create_task(queue.embed([LONG] * 200, Purpose.DOCUMENT))

@@ -21,11 +21,11 @@ from retriever.stores.edge.staging import Staging
 
 log = logs.get(__name__)
 
-FLUSH_AFTER_S = 2.0
+FLUSH_AFTER_S = 5.0
 """How long the engine's log may grow: it is read again when an index is opened after a crash."""
 CHUNKS_AT_ONCE = 256
 """Published in one step: searches wait for it, about 10 ms."""
-REBUILD_FRACTION = 0.15
+REBUILD_FRACTION = 0.3
 RETRY_REBUILD_S = 60.0
 _CURRENT = "current"
 

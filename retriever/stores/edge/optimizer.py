@@ -26,8 +26,6 @@ from retriever.stores.edge.shard import Shard
 log = logs.get(__name__)
 
 NICENESS = 19
-OPERATIONS_AT_ONCE = 4
-"""Replayed between two looks at what searches wait."""
 
 
 class Phase(Enum):
@@ -95,7 +93,7 @@ class Rebuild:
 
     def _replay(self) -> None:
         assert self.shard is not None  # noqa: S101 - made when this phase began
-        for _ in range(min(OPERATIONS_AT_ONCE, len(self._journal))):
+        if self._journal:  # one, then searches have their turn: it may hold hundreds of chunks
             self.shard.apply(self._journal.popleft())
         if not self._journal:
             self.shard.flush()
