@@ -9,7 +9,7 @@ comes in blocks, so that memory does not grow with the document.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from math import ceil
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
@@ -196,9 +196,10 @@ class Chunker:
         )  # fmt: skip
         spans = self._joined(splitter.split_text(block[start:end]), start, room - overlap)
         if overlap:
-            pairs = pairwise(spans)
+            begins = [(_stripped(block, left, right) or (left, right))[0] for left, right in spans]
             spans = spans[:1] + [
-                (self._extended(block, first + 1, left, overlap), right) for (first, _), (left, right) in pairs
+                (self._extended(block, begin + 1, left, overlap), right)
+                for begin, (left, right) in zip(begins, spans[1:], strict=False)
             ]
         return [_Span(left, right) for left, right in spans]
 

@@ -1,5 +1,6 @@
 """The IngestService: checks, converts, calls the library, converts back."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
@@ -29,6 +30,7 @@ NAME = "murphey.ingest.v1.IngestService"
 MAX_PIECE_BYTES = 1024 * 1024
 MAX_COMPARED = 1000
 MINIMUM_AGE = timedelta(hours=1)
+CANCELLATION_COMES_WITHIN_S = 0.05
 
 Context = grpc.aio.ServicerContext
 
@@ -49,8 +51,9 @@ class IngestServicer(IngestServiceServicer):
         first = await anext(requests, None)
         if first is None or not first.HasField("header"):
             raise InvalidInput("The first message of an upload must hold its header.", field="header")
-        upload = to_upload(first.header)
-        done = await self._library.upload(upload, first.header.size_bytes, first.header.sha256, _pieces(requests))
+        header, upload = first.header, to_upload(first.header)
+        pieces = _pieces(requests) if header.size_bytes or header.sha256 else _unbroken(_pieces(requests))
+        done = await self._library.upload(upload, header.size_bytes, header.sha256, pieces)
         return pb.UploadDocumentResponse(document=document_message(done.document), job=job_message(done.job))
 
     async def GetDocument(self, request: pb.GetDocumentRequest, context: Context) -> pb.GetDocumentResponse:
@@ -146,6 +149,15 @@ async def _pieces(requests: AsyncIterator[pb.UploadDocumentRequest]) -> AsyncIte
                 f"A piece of the upload has {len(request.data)} bytes; {MAX_PIECE_BYTES} are allowed.", field="data"
             )
         yield request.data
+
+
+async def _unbroken(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of an upload that announced neither size nor hash. When a caller breaks off, grpc.aio ends the messages as
+    if they were complete, and cancels this call a moment later: without waiting for that, half a file passes for a whole.
+    """
+    async for piece in pieces:
+        yield piece
+    await asyncio.sleep(CANCELLATION_COMES_WITHIN_S)
 
 
 def _document_state(number: int) -> DocumentState | None:
