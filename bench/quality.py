@@ -1,7 +1,7 @@
 """Retrieval quality through the running mesh: hybrid beside dense alone and BM25 alone, on corpora with judgements.
 
 Each document goes in as a file, as a user's would; a document's rank is that of its best passage. ir_measures computes the
-scores. As the data's README says, a judgement of 1 and more counts as relevant; graded gains stand beside it.
+scores: by grade, as BEIR and trec_eval count; relevant or not, from a judgement of 1 on, stands beside it.
 """
 
 import asyncio
@@ -83,15 +83,15 @@ async def _ranking(
 
 def _rows(corpus: str, scores: dict[str, Scores]) -> list[Row]:
     """Hybrid is held against the better of the two alone, and against the minimum where the corpus has one."""
-    hybrid, best = scores["hybrid"].binary, max(("dense", "BM25"), key=lambda mode: scores[mode].binary)
+    hybrid, best = scores["hybrid"].graded, max(("dense", "BM25"), key=lambda mode: scores[mode].graded)
     rows = [
         Row(
-            f"{corpus}, hybrid against {best}", "nDCG@10", (hybrid,), Reference(f"{best} alone", (scores[best].binary,)),
+            f"{corpus}, hybrid against {best}", "nDCG@10", (hybrid,), Reference(f"{best} alone", (scores[best].graded,)),
             Target("ratio", at_least=1.0) if corpus in MINIMUM else None,
         )
     ]  # fmt: skip
     if corpus in MINIMUM:
         rows.append(Row(f"{corpus}, hybrid", "nDCG@10", (hybrid,), target=Target("value", at_least=MINIMUM[corpus])))
-    rows += [Row(f"{corpus}, {mode} alone", "nDCG@10", (scores[mode].binary,)) for mode in ("dense", "BM25")]
-    rows += [Row(f"{corpus}, {mode}, graded gains", "nDCG@10", (score.graded,)) for mode, score in scores.items()]
+    rows += [Row(f"{corpus}, {mode} alone", "nDCG@10", (scores[mode].graded,)) for mode in ("dense", "BM25")]
+    rows += [Row(f"{corpus}, {mode}, relevant or not", "nDCG@10", (score.binary,)) for mode, score in scores.items()]
     return rows
