@@ -18,7 +18,7 @@ from retriever.stores.base import Counts, Store
 
 log = logs.get(__name__)
 
-DEFAULT_CHUNK_TOKENS, DEFAULT_OVERLAP_TOKENS = 200, 32
+DEFAULT_CHUNK_TOKENS, DEFAULT_OVERLAP_TOKENS = 240, 32
 MIN_CHUNK_TOKENS = 16
 _INDEX_FORMAT = 1
 """Counts up when chunks are stored or weighed otherwise, so that an old index is never searched as a new one."""

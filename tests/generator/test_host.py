@@ -131,6 +131,7 @@ async def test_an_engine_that_does_not_come_back_is_shown_as_failed(tmp_path: Pa
         assert host.state is EngineState.FAILED
 
 
+@pytest.mark.slow
 async def test_the_loop_is_not_held_up_by_a_slow_step(tmp_path: Path) -> None:
     async with EngineHost(launch(prepared_model(tmp_path), step_s=1.0)) as host:
         async with aclosing(host.run(_request(FOREVER))) as progress:
@@ -142,6 +143,7 @@ async def test_the_loop_is_not_held_up_by_a_slow_step(tmp_path: Path) -> None:
         assert turns > 10  # on an idle machine several hundred; a loop that waits for the step has one
 
 
+@pytest.mark.slow
 def test_the_engine_ends_when_its_server_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.generator.host_alone", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

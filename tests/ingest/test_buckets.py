@@ -109,6 +109,7 @@ async def ingested(service: Service, url: str, prefix: str) -> list[Result]:
     return sorted(results, key=lambda result: result.document)
 
 
+@pytest.mark.slow
 async def test_a_bucket_is_ingested_once(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     async with web_server(small_s3) as server:

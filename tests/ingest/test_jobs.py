@@ -14,6 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TEXT = "# Title\n\nThe first paragraph says something. Ünïcode 漢字 🙂 too.\n\n" + "The and of chunk ending. " * 60
 
 
+@pytest.mark.slow
 async def test_cancelled_jobs_leave_no_chunks_and_can_be_retried(service: Service) -> None:
     service.retriever.upserting.clear()
     service.retriever.gate.clear()

@@ -18,6 +18,7 @@ async def orphans(service: Service, *, remove: bool = False) -> list[pb.Orphan]:
     return [response.orphan for response in found[:-1]]
 
 
+@pytest.mark.slow
 async def test_a_deleted_document_leaves_nothing_anywhere(service: Service) -> None:
     await service.ingest("kept.txt", b"This one stays. " * 50)
     await service.ingest("wide/secret-name.md", "# Ünïcode\n\n".encode() + b"This one goes. " * 50)

@@ -33,6 +33,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     full.clear()
 
 
+@pytest.mark.slow
 async def test_a_full_disk_refuses_uploads_and_says_why(
     tmp_path: Path, tokenizer_folder: Path, full_disk: list[str]
 ) -> None:
@@ -48,6 +49,7 @@ async def test_a_full_disk_refuses_uploads_and_says_why(
     assert job.state == pb.JOB_STATE_SUCCEEDED
 
 
+@pytest.mark.slow
 async def test_a_job_waits_for_room_on_the_disk(tmp_path: Path, tokenizer_folder: Path, full_disk: list[str]) -> None:
     async with running_service(tmp_path, tokenizer_folder) as service:
         full_disk.append("text/")
@@ -63,6 +65,7 @@ async def test_a_job_waits_for_room_on_the_disk(tmp_path: Path, tokenizer_folder
     assert ended.state == pb.JOB_STATE_SUCCEEDED
 
 
+@pytest.mark.slow
 async def test_a_retriever_that_stays_away_is_waited_for_and_nothing_is_embedded_again(
     tmp_path: Path, tokenizer_folder: Path
 ) -> None:

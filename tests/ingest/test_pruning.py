@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from dbos import DBOS
 
 from ingest.database import Database
@@ -12,6 +13,7 @@ from murphey.ingest.v1 import ingest_pb2 as pb
 from tests.ingest.conftest import running_service
 
 
+@pytest.mark.slow
 async def test_old_jobs_and_their_workflows_are_forgotten(tmp_path: Path, tokenizer_folder: Path) -> None:
     async with running_service(tmp_path, tokenizer_folder) as service:
         first = await service.ingest("page.txt", b"Old words. " * 20)

@@ -44,6 +44,7 @@ def write(folder: Path, **texts: str) -> None:
         (folder / f"{name}.txt").write_text(text)
 
 
+@pytest.mark.slow
 async def test_a_collection_becomes_equal_to_the_folder(service: Service, tmp_path: Path) -> None:
     await service.ingest("equalother.txt", b"Not of this folder.")
     write(tmp_path, a="One.", b="Two.", c="Three.")

@@ -87,6 +87,7 @@ async def test_a_killed_service_comes_back(tmp_path: Path) -> None:
     assert children() == []
 
 
+@pytest.mark.slow
 async def test_a_service_that_never_starts_fails_with_the_end_of_its_log(tmp_path: Path) -> None:
     broken = Service("broken", (sys.executable, str(SLEEPER), "broken"), f"127.0.0.1:{free_port()}")
     with pytest.raises(Unavailable, match="cannot read the model"):
