@@ -22,8 +22,7 @@ from retriever.search import DEFAULT_LIMIT, Passage, Question
 from retriever.stores.base import Counts, Mode, OfDocuments, OfIds, Selection
 
 MAX_QUERY_CHARACTERS, MAX_CHUNK_CHARACTERS = 32_768, 65_536
-MAX_LIMIT, MAX_NEIGHBORS = 1_000, 10
-MAX_KEY_CHARACTERS = 128
+MAX_LIMIT, MAX_NEIGHBORS, MAX_KEY_CHARACTERS = 1_000, 10, 128
 METADATA_VALUES = "Metadata holds strings, numbers, booleans, and lists of strings or of numbers."
 _MODES = {
     retriever_pb2.SEARCH_MODE_DENSE: Mode.DENSE,

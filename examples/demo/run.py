@@ -116,7 +116,7 @@ def ingest(data: Path) -> None:
     started_s = time.monotonic()
     lines = [json.loads(line) for line in murphey(data, "ingest", str(DOCUMENTS), "--json").splitlines()]
     for line in lines:
-        print(f"  {line['status']:<8} {line['document']:<24} {line['chunks']} chunks")
+        print(f"  {line['status']:<8} {line['document']:<24} {line['chunks']} chunk{'s' * (line['chunks'] != 1)}")
     expected = {path.name for path in DOCUMENTS.iterdir()}
     indexed = {line["document"] for line in lines if line["status"] == "indexed"}
     if indexed != expected:
