@@ -104,6 +104,13 @@ async def test_ctrl_c_asks_whether_to_leave_the_jobs_running(tmp_path: Path, tok
 
 async def until_shown(terminal: int, text: bytes) -> None:
     """Reads what a terminal shows until this appears."""
-    shown = b""
-    while text not in shown:
-        shown += await asyncio.wait_for(asyncio.to_thread(os.read, terminal, 4096), PATIENCE_S)
+    shown, readable, loop = b"", asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(terminal, readable.set)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while text not in shown:
+                await readable.wait()
+                shown += os.read(terminal, 4096)
+                readable.clear()
+    finally:
+        loop.remove_reader(terminal)

@@ -121,7 +121,7 @@ async def test_rebuild_while_reading_and_writing(edge_store: EdgeStore, tmp_path
     """Chunks written and deleted at any time of the build are there, or gone, in the shard that comes out of it."""
     await edge_store.create_index("test", DIMENSIONS)
     first = current(tmp_path)
-    await edge_store.upsert("test", many(1_500, "bulk"), staged=False)
+    await edge_store.upsert("test", many(5_500, "bulk"), staged=False)  # enough while chunks keep coming
     written = 0
     async with asyncio.timeout(60):
         while current(tmp_path) == first:
@@ -130,12 +130,12 @@ async def test_rebuild_while_reading_and_writing(edge_store: EdgeStore, tmp_path
             await edge_store.upsert("test", [indexed(chunk("tea", f"gone{written}"))], staged=False)
             assert len(await edge_store.search("test", TEA)) == 10
             written += 1
-    assert await edge_store.count("test") == Counts(1_500 + written + 1, 0)
+    assert await edge_store.count("test") == Counts(5_500 + written + 1, 0)
     query = StoreQuery(Mode.SPARSE, 1, None, indexed(chunk(f"{written - 1}")).sparse)
     assert [hit.chunk.text for hit in await edge_store.search("test", query)] == [f"tea {written - 1}"]
     await edge_store.close()
     reopened = await EdgeStore.open(tmp_path / "indexes")
-    assert await reopened.count("test") == Counts(1_500 + written + 1, 0)
+    assert await reopened.count("test") == Counts(5_500 + written + 1, 0)
     assert shards(tmp_path) == {current(tmp_path)}
     await reopened.close()
 

@@ -21,11 +21,14 @@ from retriever.stores.edge.staging import Staging
 
 log = logs.get(__name__)
 
-FLUSH_AFTER_S = 5.0
+FLUSH_AFTER_S = 3.0
 """How long the engine's log may grow: it is read again when an index is opened after a crash."""
 CHUNKS_AT_ONCE = 256
 """Published in one step: searches wait for it, about 10 ms."""
 REBUILD_FRACTION = 0.3
+WRITING_FACTOR = 5
+"""How much more may be searched one by one while chunks keep coming: opening a rebuilt shard holds searches up, so a bulk
+ingest causes few rebuilds, and one when it has ended."""
 RETRY_REBUILD_S = 60.0
 _CURRENT = "current"
 
@@ -40,6 +43,7 @@ class Index:
         self._rebuild: Rebuild | None = None
         self._retry_at = 0.0
         self._flush_at: float | None = None
+        self._written_at = 0.0
         self._deleted = 0
         self._never_indexed = 0
         self._hidden: shards.q.Filter | None = None
@@ -152,8 +156,9 @@ class Index:
         self._shard.apply(operation)
         if self._rebuild is not None:
             self._rebuild.record(operation)
+        self._written_at = time.monotonic()
         if self._flush_at is None:
-            self._flush_at = time.monotonic() + FLUSH_AFTER_S
+            self._flush_at = self._written_at + FLUSH_AFTER_S
 
     def _finish_publishing(self) -> Iterator[int | None]:
         """What was intended, be it just now or before a crash: store the new, then drop the old and show the new at once."""
@@ -179,7 +184,11 @@ class Index:
         """When searching one by one, or over deleted points, has become slow."""
         points, unindexed = self._shard.sizes()
         threshold = max(self._limits.optimize_after_chunks, int(points * REBUILD_FRACTION))
-        if max(unindexed - self._never_indexed, self._deleted) < threshold or time.monotonic() < self._retry_at:
+        slow, now = max(unindexed - self._never_indexed, self._deleted), time.monotonic()
+        if slow < threshold or now < self._retry_at:
+            return
+        if now - self._written_at < FLUSH_AFTER_S and slow < WRITING_FACTOR * self._limits.optimize_after_chunks:
+            self._flush_at = now + FLUSH_AFTER_S  # looks again when the writing may have ended
             return
         log.info("rebuild_started", index=self._folder.name, points=points, unindexed=unindexed, deleted=self._deleted)
         self._deleted = 0
