@@ -10,7 +10,7 @@ from ingest.database import Database
 from ingest.documents import Document, DocumentState, Metadata, Version, content_key, document_id
 from ingest.jobs import Job
 from ingest.rows import DOCUMENTS, to_document, to_job, to_version
-from ingest.tables import documents, jobs, versions
+from ingest.tables import VERSION_OF_JOB, documents, jobs, versions
 
 
 class Comparison(IntEnum):
@@ -51,16 +51,13 @@ class Comparer:
         """One answer for each file, in order."""
         ids = [document_id(file.display_name) for file in files]
         mine = sa.and_(documents.c.collection == collection, documents.c.id.in_(ids))
-        of_version = sa.and_(
-            versions.c.collection == jobs.c.collection,
-            versions.c.document == jobs.c.document,
-            versions.c.id == jobs.c.version,
-        )
         async with self._database.read() as connection:
             known = {row.id: to_document(row) for row in await connection.execute(DOCUMENTS.where(mine))}
             going = [document.job for document in known.values() if document.state == DocumentState.PENDING]
             rows = list(await connection.execute(sa.select(jobs).where(jobs.c.id.in_(going))))
-            coming = sa.select(jobs.c.id.label("job"), versions).join(versions, of_version).where(jobs.c.id.in_(going))
+            coming = (
+                sa.select(jobs.c.id.label("job"), versions).join(versions, VERSION_OF_JOB).where(jobs.c.id.in_(going))
+            )
             by_job = {row.job: to_version(row) for row in await connection.execute(coming)}
         pending = {row.id: (to_job(row), by_job[row.id]) for row in rows if row.id in by_job}
         return [_compared(file, known.get(key), pending) for file, key in zip(files, ids, strict=True)]

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.database import Database
 from ingest.jobs import JobChanges, JobState, new_id, now_us
-from ingest.tables import documents, jobs, runs, versions
+from ingest.tables import VERSION_IS_LIVE, VERSION_OF_JOB, documents, jobs, runs, versions
 
 CANDIDATES = 2_000
 TAKING = "queue"
@@ -83,7 +83,7 @@ class FairQueue:
     async def _of_collection(self, connection: AsyncConnection, collection: str) -> list[Any]:
         query = (
             sa.select(jobs.c.id, jobs.c.collection, jobs.c.size_bytes, versions.c.sha256)
-            .join(versions, _version_of_job())
+            .join(versions, VERSION_OF_JOB)
             .where(jobs.c.state == JobState.QUEUED, jobs.c.collection == collection)
             .order_by(jobs.c.id)
             .limit(CANDIDATES)
@@ -105,19 +105,11 @@ class FairQueue:
         return chosen
 
 
-def _version_of_job() -> sa.ColumnElement[bool]:
-    return sa.and_(
-        versions.c.collection == jobs.c.collection,
-        versions.c.document == jobs.c.document,
-        versions.c.id == jobs.c.version,
-    )
-
-
 async def _under_way(connection: AsyncConnection, collection: str) -> set[str]:
     """The content of the collection's jobs that go on."""
     query = (
         sa.select(versions.c.sha256)
-        .join(jobs, _version_of_job())
+        .join(jobs, VERSION_OF_JOB)
         .where(jobs.c.state == JobState.RUNNING, jobs.c.collection == collection)
     )
     return set((await connection.execute(query)).scalars())
@@ -127,12 +119,7 @@ async def _live(connection: AsyncConnection, collection: str, hashes: set[str]) 
     """Those that a live document of the collection has: their vectors can be taken."""
     if not hashes:
         return set()
-    is_live = sa.and_(
-        documents.c.collection == versions.c.collection,
-        documents.c.id == versions.c.document,
-        documents.c.live_version == versions.c.id,
-    )
-    query = sa.select(versions.c.sha256).join(documents, is_live)
+    query = sa.select(versions.c.sha256).join(documents, VERSION_IS_LIVE)
     mine = query.where(versions.c.collection == collection, versions.c.sha256.in_(hashes))
     return set((await connection.execute(mine)).scalars())
 

@@ -15,7 +15,7 @@ from ingest.catalog import object_keys
 from ingest.database import Database
 from ingest.index.chunk_index import ChunkIndex, StoredVersion
 from ingest.storage import Storage
-from ingest.tables import discarded, documents, jobs, runs, versions
+from ingest.tables import VERSION_IS_LIVE, discarded, documents, jobs, runs, versions
 from mesh.names import document_ids, document_name
 
 
@@ -136,15 +136,10 @@ class Orphans:
             return [Orphan(OrphanKind.ROW, document_name(row.collection, row.document), row.id, 1) for row in rows]
 
     async def _known(self) -> _Known:
-        is_live = sa.and_(
-            documents.c.collection == versions.c.collection,
-            documents.c.id == versions.c.document,
-            documents.c.live_version == versions.c.id,
-        )
         described = sa.select(
             versions.c.collection, versions.c.document, versions.c.id, versions.c.raw_key, versions.c.text_key,
             versions.c.chunk_count, documents.c.id.is_not(None).label("live"),
-        ).outerjoin(documents, is_live)  # fmt: skip
+        ).outerjoin(documents, VERSION_IS_LIVE)  # fmt: skip
         on_their_way = sa.select(jobs.c.collection, jobs.c.document, jobs.c.version).join(runs, runs.c.id == jobs.c.run)
         async with self.database.read() as connection:
             rows = (await connection.execute(described)).all()

@@ -1,26 +1,18 @@
-"""Where in a document a piece of text stands, in the terms of the document's own format."""
+"""Where in a parsed document a piece of text stands, and how a text's places are kept."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mesh import places
+
 
 @dataclass(frozen=True)
-class Place:
-    """The page, slide, sheet, message or time that a text begins in. Numbers count from 1; 0 and "" mean none.
-
-    `member` is the file within an archive, or the attachment of a mail, with `/` between levels. Times are in seconds from
-    the beginning of a recording.
-    """
+class Place(places.Place):
+    """The place that a text begins in, its page included, from 1; 0 for none."""
 
     page: int = 0
-    slide: int = 0
-    sheet: str = ""
-    message: int = 0
-    member: str = ""
-    start_s: float = 0.0
-    end_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Only what is set."""

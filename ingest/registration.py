@@ -14,7 +14,7 @@ from ingest.documents import Document, DocumentState, NewUpload, Version, conten
 from ingest.grouping import Grouped
 from ingest.jobs import Job, JobChanges, JobOutcome, JobStage, JobState, new_id, now_us
 from ingest.rows import job_values, to_version, version_values
-from ingest.tables import documents, jobs, versions
+from ingest.tables import VERSION_IS_LIVE, documents, jobs, versions
 
 MAX_GROUP = 128
 
@@ -144,15 +144,10 @@ async def _known(connection: AsyncConnection, uploads: Sequence[NewUpload]) -> d
     publishing = sa.exists().where(
         jobs.c.collection == documents.c.collection, jobs.c.document == documents.c.id, jobs.c.publishing
     )
-    is_live = sa.and_(
-        versions.c.collection == documents.c.collection,
-        versions.c.document == documents.c.id,
-        versions.c.id == documents.c.live_version,
-    )
     query = sa.select(
         documents.c.collection, documents.c.id.label("document"), documents.c.created_us,
         publishing.label("publishing"), *(column for column in versions.c if column.name not in ("collection", "document")),
-    ).outerjoin(versions, is_live)  # fmt: skip
+    ).outerjoin(versions, VERSION_IS_LIVE)  # fmt: skip
     known: dict[tuple[str, str], _Known] = {}
     for collection, ids in by_collection.items():
         mine = sa.and_(documents.c.collection == collection, documents.c.id.in_(ids))

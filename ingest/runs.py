@@ -12,7 +12,7 @@ from ingest.database import Database, discard
 from ingest.documents import Failure, Metadata, Version
 from ingest.jobs import Job, JobChanges, JobOutcome, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, to_job, to_version
-from ingest.tables import discarded, documents, jobs, runs, versions
+from ingest.tables import VERSION_IS_LIVE, VERSION_OF_JOB, discarded, documents, jobs, runs, versions
 from mesh.names import document_name
 
 
@@ -74,7 +74,7 @@ class Runs:
     async def work(self, run: str) -> list[Work]:
         """The run's jobs that go on, the oldest first."""
         going = sa.and_(jobs.c.run == run, jobs.c.state == JobState.RUNNING)
-        of_jobs = sa.select(jobs.c.id.label("job"), versions).join(versions, _version_of_job()).where(going)
+        of_jobs = sa.select(jobs.c.id.label("job"), versions).join(versions, VERSION_OF_JOB).where(going)
         async with self._database.read() as connection:
             by_job = {row.job: to_version(row) for row in await connection.execute(of_jobs)}
             rows = await connection.execute(sa.select(jobs).where(going).order_by(jobs.c.id))
@@ -95,14 +95,11 @@ class Runs:
 
     async def twins(self, run: str) -> dict[str, tuple[str, str]]:
         """For each job of the run a live version of the same content, where there is one: its document's name and its id."""
-        mine = sa.select(jobs.c.id, jobs.c.collection, versions.c.sha256).join(versions, _version_of_job())
-        is_live = sa.and_(
-            documents.c.collection == versions.c.collection,
-            documents.c.id == versions.c.document,
-            documents.c.live_version == versions.c.id,
-        )
+        mine = sa.select(jobs.c.id, jobs.c.collection, versions.c.sha256).join(versions, VERSION_OF_JOB)
         one = sa.func.min(versions.c.document + "/" + versions.c.id)
-        live = sa.select(versions.c.sha256, one.label("one")).join(documents, is_live).group_by(versions.c.sha256)
+        live = (
+            sa.select(versions.c.sha256, one.label("one")).join(documents, VERSION_IS_LIVE).group_by(versions.c.sha256)
+        )
         async with self._database.read() as connection:
             rows = (await connection.execute(mine.where(jobs.c.run == run))).all()
             if not rows:
@@ -244,14 +241,6 @@ class Runs:
         dropped = versions.delete().where(old).returning(versions.c.raw_key, versions.c.text_key)
         keys = [key for row in await connection.execute(dropped) for key in object_keys(row.raw_key, row.text_key)]
         await discard(self._database, connection, keys)
-
-
-def _version_of_job() -> sa.ColumnElement[bool]:
-    return sa.and_(
-        versions.c.collection == jobs.c.collection,
-        versions.c.document == jobs.c.document,
-        versions.c.id == jobs.c.version,
-    )
 
 
 def _of_version(work: Work) -> dict[str, str]:

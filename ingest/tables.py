@@ -92,3 +92,17 @@ workers = sa.Table(
 
 discarded = sa.Table("discarded", metadata, sa.Column("key", sa.Text, primary_key=True))
 """Objects that nothing names any more and that are still to be deleted."""
+
+VERSION_OF_JOB = sa.and_(
+    versions.c.collection == jobs.c.collection,
+    versions.c.document == jobs.c.document,
+    versions.c.id == jobs.c.version,
+)
+"""Joins a job with the version that it makes."""
+
+VERSION_IS_LIVE = sa.and_(
+    versions.c.collection == documents.c.collection,
+    versions.c.document == documents.c.id,
+    versions.c.id == documents.c.live_version,
+)
+"""Joins a document with its live version."""

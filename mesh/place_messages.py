@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from mesh.places import NOWHERE, Place
+from mesh.places import Place
 from murphey.retriever.v1 import retriever_pb2 as pb
 
 NANOSECONDS = 1e9
@@ -21,8 +21,6 @@ def to_place(message: pb.Place) -> Place:
 
 def place_message(place: Place) -> pb.Place | None:
     """None for no place; times only where it has them."""
-    if place == NOWHERE:
-        return None
     message = pb.Place(
         slide=place.slide, sheet=place.sheet, table=place.table, table_header=place.table_header,
         message=place.message, member=place.member,
@@ -30,7 +28,7 @@ def place_message(place: Place) -> pb.Place | None:
     if place.end_s:
         message.start_time.FromNanoseconds(round(place.start_s * NANOSECONDS))
         message.end_time.FromNanoseconds(round(place.end_s * NANOSECONDS))
-    return message
+    return message if message.ByteSize() else None
 
 
 def describe(page: int, place: pb.Place) -> str:

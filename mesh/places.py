@@ -8,7 +8,8 @@ class Place:
     """In the terms of the document's format; what the format does not have is 0 or empty. Numbers count from 1.
 
     `table` is the table of the document that the text holds or begins in, `table_header` what names its columns where the
-    text has rows of it without its header. `member` is a file within an archive or an attachment. Times are in seconds.
+    text has rows of it without its header. `member` is a file within an archive or an attachment of a mail, with `/` between
+    levels. Times are in seconds from the beginning of a recording.
     """
 
     slide: int = 0

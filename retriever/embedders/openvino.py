@@ -20,7 +20,7 @@ from retriever.embedding import Purpose, Vectors
 LENGTH_STEP = 16
 """Lengths are rounded up to a multiple: OpenVINO prepares, and keeps, code for every shape that it meets."""
 MAX_BATCH_TOKENS = 256
-"""Padded tokens in one run of the network, about 25 ms of one core. Larger ones are not faster, and the cores end together."""
+"""Padded tokens in one run of the network, about 25 ms of one core. Larger ones are not faster."""
 
 
 class OpenVinoEmbedder:
