@@ -75,6 +75,10 @@ PEERS = Environment(ROOT / ".venv-bench", Path(__file__).parent / "peers.txt")
 VLLM = Environment(
     ROOT / ".venv-bench-vllm",
     Path(__file__).parent / "peers-vllm.txt",
-    # All cores, as the others have; by itself it keeps one free.
-    (("VLLM_CPU_NUM_OF_RESERVED_CPU", "0"), ("VLLM_CPU_KVCACHE_SPACE", "1"), ("VLLM_NO_USAGE_STATS", "1")),
+    (
+        ("VLLM_CPU_NUM_OF_RESERVED_CPU", "0"),  # all cores, as the others have; by itself it keeps one free
+        ("VLLM_CPU_KVCACHE_SPACE", "1"),
+        ("VLLM_NO_USAGE_STATS", "1"),
+        ("VLLM_LOGGING_STREAM", "ext://sys.stderr"),  # by itself it logs where the result goes
+    ),
 )
