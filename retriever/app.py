@@ -31,7 +31,8 @@ def main() -> None:
 async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted]]:
     """The retriever, ready to be served; embedder and store are open inside."""
     embedder, (store, catalog) = await asyncio.gather(asyncio.to_thread(open_embedder, settings), open_store(settings))
-    embedding = EmbeddingQueue(embedder, settings.max_waiting_texts)
+    leftovers = settings.data / settings.service / "unstored" / f"{embedder.version[-40:]}.vectors"
+    embedding = EmbeddingQueue(embedder, settings.max_waiting_texts, leftovers)
     try:
         collections = Collections(catalog, store, embedder)
         await collections.open()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +26,7 @@ SLICE_CHARACTERS = 2_000
 """Documents in one run of the embedder: about 500 tokens, 50 ms of a core."""
 
 _waiting = gauge("embed_waiting_texts", "Texts that wait to be embedded.", ("purpose",))
+_begun = counter("embed_begun_texts", "Texts whose embedding was begun.", ("purpose",))
 _embedded = counter("embedded_texts", "Texts that were embedded.", ("purpose",))
 _batch_time = histogram("embed_batch_seconds", "Time of one run of the embedder.", ("purpose",))
 
@@ -48,12 +50,12 @@ class _Call:
 class EmbeddingQueue:
     """The embedder, shared by all calls."""
 
-    def __init__(self, embedder: Embedder, max_waiting_texts: int = 16_384) -> None:
+    def __init__(self, embedder: Embedder, max_waiting_texts: int = 16_384, leftovers: Path | None = None) -> None:
         self._embedder, self._max_waiting = embedder, max_waiting_texts
         self._queries: deque[_Call] = deque()
         self._documents: deque[_Call] = deque()
         self._waiting_texts = 0
-        self._leftovers = Leftovers()
+        self._leftovers = Leftovers(embedder.dimensions, leftovers)
         threads = embedder.slices_at_once + 1 if embedder.slices_at_once > 1 else 1
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="embedder")
         self._slices: set[asyncio.Task[None]] = set()
@@ -68,7 +70,8 @@ class EmbeddingQueue:
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """(n, dimensions). Overloaded when too many texts wait. A caller that leaves takes its texts with it.
 
-        What had been embedded for it is kept for the next who asks, as a worker does that was killed and has come back.
+        What is embedded for documents is kept, over a kill of this process too, until `stored` says that it need not be: for
+        the next who asks, as a worker does that was killed and has come back.
         """
         kept = self._leftovers.find(texts) if purpose is Purpose.DOCUMENT else {}
         if not kept:
@@ -78,6 +81,10 @@ class EmbeddingQueue:
         vectors[list(kept)] = np.stack(list(kept.values()))
         vectors[missing] = await self._embed_new([texts[row] for row in missing], purpose)
         return vectors
+
+    def stored(self, texts: Sequence[str]) -> None:
+        """Vectors of documents' texts are kept elsewhere now."""
+        self._leftovers.forget(texts)
 
     async def _embed_new(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         if not texts:
@@ -93,9 +100,6 @@ class EmbeddingQueue:
         self._work.set()
         try:
             return await call.answer
-        except asyncio.CancelledError:
-            self._keep(call, call.done)
-            raise
         finally:
             self._count(-len(texts), purpose)
 
@@ -107,6 +111,7 @@ class EmbeddingQueue:
         for call in (*self._queries, *self._documents):
             call.answer.cancel()
         await asyncio.to_thread(self._threads.shutdown)
+        self._leftovers.close()
         self._embedder.close()
 
     async def _run(self) -> None:
@@ -160,17 +165,13 @@ class EmbeddingQueue:
             _fail(call, error)
             return
         call.done += rows
-        if call.answer.cancelled():
-            self._keep(call, rows)
-        elif len(call.done) == len(call.texts) and not call.answer.done():
+        self._leftovers.keep([call.texts[row] for row in rows], call.vectors[rows])
+        if len(call.done) == len(call.texts) and not call.answer.done():
             call.answer.set_result(call.vectors)
-
-    def _keep(self, call: _Call, rows: list[int]) -> None:
-        if call.purpose is Purpose.DOCUMENT:
-            self._leftovers.keep([call.texts[row] for row in rows], call.vectors[rows])
 
     async def _embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         started = time.perf_counter()
+        _begun.labels(purpose.value).inc(len(texts))
         work = asyncio.get_running_loop().run_in_executor(self._threads, self._embedder.embed, texts, purpose)
         try:
             vectors = await asyncio.shield(work)

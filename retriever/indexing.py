@@ -42,7 +42,8 @@ class Indexer:
         record = await self._collections.usable(collection)
         vectors = await self._from_twins(record.index, chunks, vectors, twins)
         missing = [row for row, vector in enumerate(vectors) if vector is None]
-        embedded = await self._embedding.embed([text_to_index(chunks[row]) for row in missing], Purpose.DOCUMENT)
+        texts = [text_to_index(chunks[row]) for row in missing]
+        embedded = await self._embedding.embed(texts, Purpose.DOCUMENT)
         dense: list[Sequence[float]] = [vector if vector is not None else () for vector in vectors]
         for row, vector in zip(missing, embedded, strict=True):
             dense[row] = vector  # pyright: ignore[reportArgumentType] - a row of numbers
@@ -50,6 +51,7 @@ class Indexer:
         await self._collections.learn_fields(collection, [chunk.metadata for chunk in chunks])
         items = [IndexedChunk(*parts) for parts in zip(chunks, dense, sparse, strict=True)]
         await self._store.upsert(record.index, items, staged=staged)
+        self._embedding.stored(texts)
         return Stored(len(chunks), len(missing), record.index_version)
 
     async def stored(self, collection: str) -> Mapping[DocumentVersion, Counts]:
@@ -89,7 +91,9 @@ class Indexer:
 
     async def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """(n, dimensions)."""
-        return await self._embedding.embed(texts, purpose)
+        vectors = await self._embedding.embed(texts, purpose)
+        self._embedding.stored(texts if purpose is Purpose.DOCUMENT else ())
+        return vectors
 
 
 def unit(vector: Sequence[float]) -> Sequence[float]:

@@ -103,7 +103,9 @@ class Store(Protocol):
     async def publish(self, index: str, versions: Sequence[DocumentVersion]) -> int:
         """Makes these versions found and removes the documents' other versions; returns how many chunks were removed.
 
-        A search sees a document either before or after, never both versions and never neither.
+        A search sees a document either before or after, never both versions and never neither. A version that has no
+        chunks, neither staged nor published, is left out: staged chunks are used up by their publishing, so that whoever
+        asks for it late, when the version has been replaced or deleted, changes nothing.
         """
         ...
 

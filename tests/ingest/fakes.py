@@ -71,7 +71,10 @@ class FakeRetriever(RetrieverServiceServicer):
     ) -> pb.PublishDocumentsResponse:
         self._check(request.collection)
         removed = 0
+        there = {(chunk.document, chunk.version) for chunk in self.chunks.values()}
         for version in request.documents:
+            if (version.document, version.version) not in there:
+                continue
             self.live[version.document] = version.version
             removed += self._drop([chunk for chunk in self.staged() if chunk.document == version.document])
         return pb.PublishDocumentsResponse(removed=removed)

@@ -1,6 +1,7 @@
 """Calls share the embedder: batched, in order of urgency, and never without bound."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,4 +172,24 @@ async def test_what_was_embedded_for_a_caller_that_left_is_not_embedded_again() 
 
     assert sum(count for purpose, count in embedder.batches if purpose is Purpose.DOCUMENT) == len(texts) + 1
     assert np.allclose(again, [vector_of(text) for text in [*texts, "more"]], atol=1e-6)
+    await queue.close()
+
+
+async def test_what_a_killed_process_had_embedded_is_not_embedded_again(tmp_path: Path) -> None:
+    texts = [f"{number} {LONG}" for number in range(12)]
+    killed = WordsEmbedder()
+    before = EmbeddingQueue(killed, leftovers=tmp_path / "vectors")
+    expected = await before.embed(texts[:8], Purpose.DOCUMENT)  # and never said to be stored
+    torn = (tmp_path / "vectors").read_bytes()
+    (tmp_path / "vectors").write_bytes(torn + b"cut off")
+
+    embedder = WordsEmbedder()
+    queue = EmbeddingQueue(embedder, leftovers=tmp_path / "vectors")
+    np.testing.assert_array_equal((await queue.embed(texts, Purpose.DOCUMENT))[:8], expected)
+    assert sum(size for _, size in embedder.batches) == 4
+    queue.stored(texts)
+    assert (tmp_path / "vectors").read_bytes() == b""
+    await queue.embed(texts, Purpose.DOCUMENT)
+    assert sum(size for _, size in embedder.batches) == 16
+    await before.close()
     await queue.close()

@@ -109,10 +109,17 @@ async def test_publish_leaves_other_staged_versions(store: Store) -> None:
     assert await store.count("test") == Counts(live=1, staged=1)
 
 
-async def test_publish_of_an_empty_version_removes_the_old(store: Store) -> None:
-    await put(store, "tea", of="1")
-    assert await store.publish("test", [version("a", "2")]) == 1
-    assert await store.count("test") == Counts(live=0, staged=0)
+async def test_a_publish_that_comes_late_changes_nothing(store: Store) -> None:
+    await put(store, "tea", of="1", staged=True)
+    await store.publish("test", [version("a", "1")])
+    await put(store, "cake", of="2", staged=True)
+    await put(store, "pie", of="1", document="b", staged=True)
+    await store.publish("test", [version("a", "2")])
+    assert await store.publish("test", [version("a", "1"), version("b", "1")]) == 0
+    assert {hit.chunk.text for hit in await ask(store, "tea cake pie")} == {"cake", "pie"}
+    await store.delete("test", OfDocuments((document_name("a"),)))
+    assert await store.publish("test", [version("a", "1")]) == 0
+    assert await store.count("test") == Counts(live=1, staged=0)
 
 
 async def test_searches_see_one_version_while_it_is_published(store: Store) -> None:

@@ -162,11 +162,16 @@ class Index:
 
     def _finish_publishing(self) -> Iterator[int | None]:
         """What was intended, be it just now or before a crash: store the new, then drop the old and show the new at once."""
-        versions = self._staging.intended()
-        if not versions:
-            return
         live = self._shard.count
-        new = [version for version in versions if not live(conditions.of_versions([version], EDGE))]
+        intended = self._staging.intended()
+        shown = {version for version in intended if live(conditions.of_versions([version], EDGE))}
+        versions = [version for version in intended if version in shown or self._staging.has(version)]
+        if not versions:  # what a worker sends late, for a version that has been replaced or deleted, changes nothing
+            self._staging.finish(intended)
+            if intended:
+                yield 0
+            return
+        new = [version for version in versions if version not in shown]
         self._hidden = conditions.of_versions(new, EDGE) if new else None
         for position, chunks in enumerate(self._staging.slices(versions, CHUNKS_AT_ONCE)):
             if position:
@@ -177,7 +182,7 @@ class Index:
             self._apply(shards.replace_operation(versions))
             self._deleted += removed
         self._hidden = None
-        self._staging.finish(versions)
+        self._staging.finish(intended)
         yield removed
 
     def _rebuild_when_due(self) -> None:

@@ -93,6 +93,11 @@ class Staging:
         rows = self._database.execute("SELECT document, version, count(*) FROM staged GROUP BY document, version")
         return {DocumentVersion(document, version): count for document, version, count in rows}
 
+    def has(self, version: DocumentVersion) -> bool:
+        """Whether any chunk of it is staged."""
+        question = "SELECT 1 FROM staged WHERE document = ? AND version = ? LIMIT 1"
+        return self._database.execute(question, (version.document, version.version)).fetchone() is not None
+
     def count(self) -> int:
         """All staged chunks."""
         return self._database.execute("SELECT count(*) FROM staged").fetchone()[0]

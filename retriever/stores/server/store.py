@@ -71,9 +71,13 @@ class ServerStore:
 
     async def publish(self, index: str, versions: Sequence[DocumentVersion]) -> int:
         """The new chunks are stored unseen; then searches turn from the old to the new; then the old are deleted."""
-        new, old = conditions.of_versions(versions, SERVER), conditions.of_other_versions(list(versions), SERVER)
         with translated(f"index {index!r}"):
-            fresh = [version for version in versions if not await self._has(_live(index), version)]
+            shown = [version for version in versions if await self._has(_live(index), version)]
+            fresh = [v for v in versions if v not in shown and await self._has(_staged(index), v)]
+            versions = [*shown, *fresh]
+            if not versions:
+                return 0
+            new, old = conditions.of_versions(versions, SERVER), conditions.of_other_versions(versions, SERVER)
             unseen = conditions.of_versions(fresh, SERVER) if fresh else models.Filter(must=[SERVER.has_id([])])
             async with self._hiding(index, unseen):
                 await self._older_searches(index)
