@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import answer, generate, ingest, peer, quality, search, stalls, start
+from bench import answer, durability, generate, ingest, peer, quality, search, stalls, start
 from bench.frame import Report, Row
 from bench.options import Options
 
@@ -92,6 +92,17 @@ def _start(
 ) -> None:  # fmt: skip
     """Time to healthy, idle memory, and what a large text file adds."""
     _finish(start.run(Options(runs, quick), megabytes), as_json)
+
+
+@app.command("durability")
+def _durability(
+    kills: Annotated[int, typer.Option(min=1, help="So many kills.")] = durability.KILLS,
+    documents: Annotated[int, typer.Option(min=1, help="Documents that are ingested meanwhile.")] = durability.DOCUMENTS,
+    seed: Annotated[int | None, typer.Option(help="The run that this number stands for; at random without.")] = None,
+    quick: QuickOption = False, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """kill -9 of ingest workers, the retriever and their child processes, at random, over one ingest."""
+    _finish(durability.run(Options(1, quick), kills, documents, seed), as_json)
 
 
 @app.command("setup-peers")

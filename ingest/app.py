@@ -16,6 +16,7 @@ from ingest.parsers.pool import WorkerLimits, WorkerPool
 from ingest.parsers.reading import ReadLimits
 from ingest.pipeline import Pipeline, PipelineLimits
 from ingest.pruning import Pruning
+from ingest.raw_notes import RawNotes
 from ingest.registration import Registration
 from ingest.relabelling import Relabelling
 from ingest.runs import Runs
@@ -43,6 +44,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
         stack.callback(folder.close)
         catalog, runs = Catalog(database, changes), Runs(database, changes, folder.worker)
         storage = Storage.open(settings.objects_url, data, folder.scratch)
+        notes = RawNotes(folder.scratch, storage)
         index = RetrieverIndex.open(settings.retriever, settings.chunk_tokens)
         stack.push_async_callback(index.close)
         parsers = WorkerPool(_worker_limits(settings))
@@ -57,11 +59,11 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
                 runs,
                 pipeline,
                 Workers(database, folder, settings.worker_lease_s),
-                Pruning(database, settings.keep_jobs_days),
+                Pruning(database, notes, settings.keep_jobs_days),
                 settings.batches_at_once,
             )
         )
-        uploads = Uploads(storage, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
+        uploads = Uploads(storage, notes, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
         registration = Registration(database, changes)
         library = Library(
             catalog, registration, changes, storage, uploads, index, pipeline, Relabelling(database, index),

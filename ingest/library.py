@@ -72,10 +72,10 @@ class Library:
         if sha256 and (relabelled := await self._relabelling.relabel(upload, sha256.lower())):
             return relabelled
         await self._check_queue()
-        stored = await self._uploads.receive(upload, size_bytes, sha256, pieces)
-        if not sha256 and (relabelled := await self._relabel(stored)):
-            return relabelled
-        registered = await self._registration.register(stored)
+        async with self._uploads.received(upload, size_bytes, sha256, pieces) as stored:
+            if not sha256 and (relabelled := await self._relabel(stored)):
+                return relabelled
+            registered = await self._registration.register(stored)
         self._wake()
         return registered
 

@@ -1,6 +1,8 @@
-"""Forgets what has ended long ago: jobs, and the workflow engine's history of the runs that carried them."""
+"""Forgets what has ended long ago: jobs, and the workflow engine's history of the runs that carried them; and removes the
+files of uploads that ended before they were registered."""
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -9,12 +11,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.database import Database, DatabaseAway
 from ingest.jobs import JobState
+from ingest.raw_notes import RawNotes
+from ingest.storage import StorageAway
 from ingest.tables import documents, jobs, runs
 from mesh import logs
 
 log = logs.get(__name__)
 
-EVERY_S = 3600.0
+EVERY_S = 60.0
+PRUNE_EVERY = 60
+"""Turns: once an hour."""
 AT_ONCE = 500
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
@@ -22,16 +28,19 @@ ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 class Pruning:
     """By age. A document's last job is kept for as long as the document."""
 
-    def __init__(self, database: Database, keep_days: float) -> None:
+    def __init__(self, database: Database, notes: RawNotes, keep_days: float) -> None:
         self._database = database
+        self._notes = notes
         self._keep = timedelta(days=keep_days)
 
     async def keep(self) -> None:
         """Now and then, for as long as the service lives."""
-        while True:
+        for turn in itertools.count():
             try:
-                await self.prune(datetime.now(UTC) - self._keep)
-            except (DatabaseAway, SQLAlchemyError) as error:
+                await self._notes.sweep(self._database)
+                if turn % PRUNE_EVERY == 0:
+                    await self.prune(datetime.now(UTC) - self._keep)
+            except (DatabaseAway, StorageAway, SQLAlchemyError) as error:
                 log.warning("not_pruned", error=str(error).splitlines()[0][:200])
             await asyncio.sleep(EVERY_S)
 

@@ -92,6 +92,13 @@ class Storage:
             except (BaseError, OSError) as error:
                 raise StorageAway(f"The object store cannot delete: {_first_line(error)}") from error
 
+    async def delete_half(self, key: str) -> None:
+        """Deletes an object whose writer was killed, whole or half written."""
+        if self._folder is not None:
+            for path in (self._folder / key).parent.glob(f"{Path(key).name}#*"):
+                path.unlink(missing_ok=True)
+        await self.delete([key])
+
     async def list(self) -> AsyncIterator[StoredObject]:
         """Everything that is kept, and what a killed process left half written in a folder store."""
         now = time.time()

@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ingest.documents import NewUpload
 from ingest.jobs import new_id
+from ingest.raw_notes import RawNotes
 from ingest.registration import StoredUpload
 from ingest.storage import Storage
 from mesh.errors import InvalidInput, Overloaded
@@ -18,16 +20,29 @@ IN_MEMORY_BYTES = 1024 * 1024
 class Uploads:
     """Takes uploads, so many at a time."""
 
-    def __init__(self, storage: Storage, max_bytes: int, max_uploads: int) -> None:
+    def __init__(self, storage: Storage, notes: RawNotes, max_bytes: int, max_uploads: int) -> None:
         self._storage = storage
+        self._notes = notes
         self._max_bytes = max_bytes
         self._max_uploads = max_uploads
         self._running = 0
 
-    async def receive(
+    @asynccontextmanager
+    async def received(
         self, upload: NewUpload, size_bytes: int, sha256: str, pieces: AsyncIterator[bytes]
+    ) -> AsyncIterator[StoredUpload]:
+        """The upload with its bytes stored, to be registered inside; should this process be killed before it is, or should
+        that fail, the file is removed later.
+
+        InvalidInput when there are too many bytes, or others than were announced (0 and "" announce nothing).
+        """
+        key = f"raw/{upload.collection}/{upload.document_id}/{new_id()}"
+        with self._notes.noted(key):
+            yield await self._receive(upload, key, size_bytes, sha256, pieces)
+
+    async def _receive(
+        self, upload: NewUpload, key: str, size_bytes: int, sha256: str, pieces: AsyncIterator[bytes]
     ) -> StoredUpload:
-        """Stores the bytes. InvalidInput when there are too many, or others than were announced (0 and "" announce nothing)."""
         self.check_size(size_bytes)
         if self._running >= self._max_uploads:
             raise Overloaded(f"{self._running} uploads are being received; try again in a moment.")
@@ -36,7 +51,6 @@ class Uploads:
         try:
             await self._fill(spool, pieces)
             _compare(spool, size_bytes, sha256)
-            key = f"raw/{upload.collection}/{upload.document_id}/{new_id()}"
             await self._storage.put(key, spool.content())
         finally:
             self._running -= 1

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from ingest import raw_notes
 from ingest.database import Database
 from ingest.jobs import new_id, now_us
 from ingest.tables import workers
@@ -61,6 +62,7 @@ class WorkerFolder:
                 return
             scratch = self._scratches / worker
             if scratch.is_dir():
+                raw_notes.adopt(scratch, self.scratch)
                 shutil.rmtree(scratch, ignore_errors=True)
             else:
                 scratch.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
-"""The pool of worker processes: each task has a time and a memory limit, and a process that dies takes one document with it.
+"""The pool of worker processes: each task has a time and a memory limit, and a process that dies takes no document with it
+but one that kills a second one too.
 
 Processes are started as they are needed, replaced after a number of documents, and end with the service.
 """
@@ -102,6 +103,17 @@ class WorkerPool:
             await self._discard(process)
 
     async def _ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any] | Failure:
+        answer = await self._ask_once(request, timeout_s)
+        if answer is None:  # whatever killed the process need not have been the file; a second death will have been
+            answer = await self._ask_once(request, timeout_s)
+        if answer is None:
+            return Failure.of(InvalidInput(
+                f"The file makes the parser fail or need over {self._limits.memory_mib} MiB of memory; it cannot be read."
+            ))  # fmt: skip
+        return answer
+
+    async def _ask_once(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any] | Failure | None:
+        """None when the process died."""
         async with self._process() as process:
             try:
                 answer = await asyncio.wait_for(process.ask(request), timeout_s)
@@ -111,9 +123,7 @@ class WorkerPool:
             except (asyncio.IncompleteReadError, ConnectionError):
                 await self._discard(process)
                 log.warning("parser_died", task=request["task"], exit_status=process.exit_status)
-                return Failure.of(InvalidInput(
-                    f"The file makes the parser fail or need over {self._limits.memory_mib} MiB of memory; it cannot be read."
-                ))  # fmt: skip
+                return None
             except asyncio.CancelledError:
                 await self._discard(process)
                 raise

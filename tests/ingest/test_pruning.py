@@ -8,6 +8,8 @@ from dbos import DBOS
 
 from ingest.database import Database
 from ingest.pruning import Pruning
+from ingest.raw_notes import RawNotes
+from ingest.storage import Storage
 from mesh.database import database_url, open_database
 from murphey.ingest.v1 import ingest_pb2 as pb
 from tests.ingest.conftest import running_service
@@ -19,7 +21,8 @@ async def test_old_jobs_and_their_workflows_are_forgotten(tmp_path: Path, tokeni
         first = await service.ingest("page.txt", b"Old words. " * 20)
         last = await service.ingest("page.txt", b"New words. " * 20)
         async with open_database(database_url("", tmp_path, "ingest"), "ingest") as engine:
-            pruning = Pruning(Database(engine), keep_days=1)
+            notes = RawNotes(tmp_path, Storage.open("", tmp_path, tmp_path))
+            pruning = Pruning(Database(engine), notes, keep_days=1)
             young = await pruning.prune(datetime.now(UTC) - timedelta(days=1))
             await service.ingest("after.txt", b"The runs before have ended when this one has.")
             await pruning.prune(datetime.now(UTC) + timedelta(seconds=1))
