@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
-from rich.table import Table
 
 from generator.prepare import prepare, weights_file
 from generator.settings import GeneratorSettings
@@ -47,11 +46,14 @@ def list_models(data: DataOption = DEFAULT_DATA, target: TargetOption = None, as
     if as_json:
         terminal.print_json({"models": [_as_dict(model) for model in found]})
         return
-    table = Table("model", "engine", "state", "context", "version", box=None)
-    for model in found:
-        name = f"{model.name} (default)" if model.default else model.name
-        table.add_row(name, model.engine, _state(model), f"{model.context_tokens:,}", model.version)
-    terminal.out.print(table)
+    rows = (
+        [
+            f"{model.name} (default)" if model.default else model.name, model.engine, _state(model),
+            f"{model.context_tokens:,}", model.version,
+        ]
+        for model in found
+    )  # fmt: skip
+    terminal.print_table(("model", "engine", "state", "context", "version"), rows)
 
 
 @models.command("show")

@@ -1,6 +1,5 @@
 """`murphey documents list | show | delete | text | download`."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
@@ -8,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
-from rich.table import Table
 
 from mesh import terminal
 from mesh.discovery import channel_for
@@ -65,11 +63,20 @@ async def _list_all(collection: str, state: str, data: Path, target: str | None,
     if as_json:
         terminal.print_json({"documents": found})
         return
-    table = Table("document", "state", "chunks", "pages", "type", box=None)
-    for shown in found:
-        pages = str(shown["pages"] or "")
-        table.add_row(shown["document"], shown["state"], str(shown["chunks"]), pages, shown["media_type"])
-    terminal.out.print(table)
+    _print_documents(found)
+
+
+def _print_documents(found: list[dict[str, Any]]) -> None:
+    """A line a document; why some failed, where some did."""
+    headers = ["document", "state", "chunks", "pages", "type"]
+    rows = [
+        [shown["document"], shown["state"], str(shown["chunks"]), str(shown["pages"] or ""), shown["media_type"]]
+        for shown in found
+    ]
+    if any(shown["error"] for shown in found):
+        headers.append("error")
+        rows = [[*row, shown["error"] or ""] for row, shown in zip(rows, found, strict=True)]
+    terminal.print_table(headers, rows)
 
 
 def _show(
@@ -137,7 +144,7 @@ def _text(
                         "page": found.page or None, "version": found.version, "text": found.text,
                     })  # fmt: skip
                 else:
-                    sys.stdout.write(found.text)
+                    terminal.write(found.text)
 
     terminal.run(text())
 

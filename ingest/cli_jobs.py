@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ingest.cli_documents import TIMEOUT_S, enum_value, ingest_stub, print_fields
 from mesh import terminal
@@ -138,12 +137,12 @@ def _print_jobs(jobs: Any, as_json: bool) -> None:
     if as_json:
         terminal.print_json({"jobs": [job_json(job) for job in jobs]})
         return
-    table = Table("job", "document", "state", "stage", "chunks", "error", box=None)
+    headers = ("job", "document", "state", "stage", "chunks", "error")
+    rows = []
     for job in jobs:
-        shown = job_json(job)
-        chunks = f"{job.indexed_chunks}/{job.total_chunks}"
-        table.add_row(shown["job"], shown["document"], shown["state"], shown["stage"], chunks, shown["error"] or "")
-    terminal.out.print(table)
+        shown = job_json(job) | {"chunks": f"{job.indexed_chunks}/{job.total_chunks}"}
+        rows.append([shown[header] or "" for header in headers])
+    terminal.print_table(headers, rows)
 
 
 def _name(job: str) -> str:

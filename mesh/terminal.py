@@ -6,14 +6,19 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 
 import asyncio
 import json
+import re
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import grpc
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from mesh.errors import MurpheyError, from_rpc_error
 
@@ -27,8 +32,25 @@ TargetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DEFAULT_DATA = Path(".murphey")
 
-out = Console(highlight=False, soft_wrap=True)
-console = Console(stderr=True, highlight=False)
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """Text of others, such as a document's, in which nothing steers a terminal: control characters but newline and tab, and
+    what turns the direction of writing, are escaped.
+    """
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Screen(Console):
+    """Shows whatever it is given, as text."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(harmless(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+out = _Screen(highlight=False, soft_wrap=True)
+console = _Screen(stderr=True, highlight=False)
 
 Result = TypeVar("Result")
 
@@ -47,7 +69,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Says why on standard error and exits."""
-    console.print(f"[red]error:[/red] {_escaped(message)}", soft_wrap=True)
+    console.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -57,5 +79,27 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def write(text: str) -> None:
+    """Text on standard output as it stands, piece by piece; on a terminal it steers nothing."""
+    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Rows of plain text, of which nothing is cut off: a terminal folds what is too wide, elsewhere a row is a line.
+
+    The first column, by which a row is named in other commands, is folded last.
+    """
+    lines = [[harmless(cell).replace("\n", " ") for cell in row] for row in (headers, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    if not out.is_terminal:
+        for line in lines:
+            padded = (set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True))
+            out.print("  ".join(padded).rstrip(), markup=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for place, header in enumerate(lines[0]):
+        table.add_column(header, overflow="fold", width=None if place else min(widths[0], out.width // 2))
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    out.print(table, soft_wrap=False)

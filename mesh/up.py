@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mesh import discovery, terminal, weights
@@ -53,7 +54,7 @@ async def _up(data: Path, port_base: int, as_json: bool) -> None:
         if as_json:
             terminal.print_json({"service": service, "event": event})
         else:
-            terminal.console.print(f"[dim]{time.monotonic() - started_s:6.1f} s[/dim]  {service:<13} {event}")
+            terminal.console.print(f"[dim]{time.monotonic() - started_s:6.1f} s[/dim]  {service:<13} {escape(event)}")
 
     try:
         async with supervised(_waves(data, port_base, addresses), data, addresses, report) as supervisor:
@@ -150,7 +151,8 @@ def doctor(
         terminal.print_json({"checks": [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in checks]})
     else:
         for name, ok, detail in checks:
-            terminal.out.print(f"{'[green]ok[/green]  ' if ok else '[red]FAIL[/red]'}  {name:<28} {detail}")
+            mark = "[green]ok[/green]  " if ok else "[red]FAIL[/red]"
+            terminal.out.print(f"{mark}  {escape(f'{name:<28} {detail}')}")
     if not all(ok for _, ok, _ in checks):
         raise typer.Exit(1)
 

@@ -1,6 +1,5 @@
 """`murphey ask`: streams an answer to standard output and lists what it rests on."""
 
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,16 +82,14 @@ async def _print_stream(question: pb.Question, data: Path, target: str | None) -
     async for event in _events(question, data, target):
         match event.WhichOneof("event"):
             case "delta":
-                sys.stdout.write(event.delta.text)
-                sys.stdout.flush()
+                terminal.write(event.delta.text)
             case "citation":
                 citations.append(event.citation)
             case "finish":
                 finish = event.finish
     if finish is None:
         raise Unavailable("The answer broke off. Ask again.")
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    terminal.write("\n")
     _list_citations(citations)
     _tell_how(finish)
 
@@ -112,7 +109,7 @@ def _tell_how(finish: pb.Finish) -> None:
     seconds = finish.timings.total.ToTimedelta().total_seconds()
     words = f"{finish.usage.completion_tokens} tokens in {seconds:.1f} s, index {finish.versions.index}"
     model = f", {finish.versions.model}" if finish.versions.model else ", no model was asked"
-    console.print(f"\n[dim]{escape(words + model)}[/dim]")
+    console.print(f"\n[dim]{escape(words + model)}[/dim]", soft_wrap=True)
 
 
 async def _print_json(question: pb.Question, data: Path, target: str | None) -> None:

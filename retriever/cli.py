@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
-from rich.table import Table
 
 from mesh import place_messages, terminal
 from mesh.deadline import call_options
@@ -96,10 +95,13 @@ def list_collections(data: DataOption = DEFAULT_DATA, target: TargetOption = Non
     if as_json:
         terminal.print_json({"collections": [_collection(each) for each in found]})
         return
-    table = Table("collection", "chunks", "staged", "embedder", "language", box=None, pad_edge=False)
-    for each in found:
-        table.add_row(_id(each), str(each.chunk_count), str(each.staged_chunk_count), each.embedder, each.language)
-    terminal.out.print(table)
+    terminal.print_table(
+        ("collection", "chunks", "staged", "embedder", "language"),
+        (
+            [_id(each), str(each.chunk_count), str(each.staged_chunk_count), each.embedder, each.language]
+            for each in found
+        ),
+    )
 
 
 @collections.command("create")

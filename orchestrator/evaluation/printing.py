@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mesh.terminal import console, out
+from mesh.terminal import console, out, print_table
 from orchestrator.evaluation.comparison import Comparison
 from orchestrator.evaluation.records import MAIN_SCORE, best_threshold
 from orchestrator.evaluation.running import Evaluated
@@ -86,12 +86,12 @@ def header_json(header: Header) -> dict[str, Any]:
 
 def print_runs(headers: Sequence[Header]) -> None:
     """One line a run."""
-    table = Table("run", "questions", "figure", "collection", "finished", box=None, pad_edge=False)
+    rows = []
     for header in headers:
         name = "ndcg@10" if MAIN_SCORE[header.kind] == "ndcg@10" else "f1"
         figure = f"{name} {_number(name, header.figures.get(name))}" if header.finished else ""
-        table.add_row(header.id, str(header.questions), figure, header.collection, header.finished or "broken off")
-    out.print(table)
+        rows.append([header.id, str(header.questions), figure, header.collection, header.finished or "broken off"])
+    print_table(("run", "questions", "figure", "collection", "finished"), rows)
 
 
 def print_run(evaluated: Evaluated, page: Path) -> None:
