@@ -49,21 +49,25 @@ def _list(
 
 
 async def _list_all(collection: str, state: str, data: Path, target: str | None, as_json: bool) -> None:
-    found: list[dict[str, Any]] = []
     async with ingest_stub(data, target) as stub:
-        request = pb.ListDocumentsRequest(
-            parent=f"collections/{collection}", page_size=1000, state=enum_value(pb.DocumentState, state)
-        )
-        while True:
-            response = await stub.ListDocuments(request, timeout=TIMEOUT_S)
-            found.extend(document_json(document) for document in response.documents)
-            if not response.next_page_token:
-                break
-            request.page_token = response.next_page_token
+        wanted = enum_value(pb.DocumentState, state)
+        found = [document_json(document) async for document in _all_documents(stub, collection, wanted)]
     if as_json:
         terminal.print_json({"documents": found})
-        return
-    _print_documents(found)
+    else:
+        _print_documents(found)
+
+
+async def _all_documents(stub: IngestServiceStub, collection: str, state: Any = 0) -> AsyncIterator[pb.Document]:
+    """By name, page by page."""
+    request = pb.ListDocumentsRequest(parent=f"collections/{collection}", page_size=1000, state=state)
+    while True:
+        response = await stub.ListDocuments(request, timeout=TIMEOUT_S)
+        for document in response.documents:
+            yield document
+        if not response.next_page_token:
+            return
+        request.page_token = response.next_page_token
 
 
 def _print_documents(found: list[dict[str, Any]]) -> None:
@@ -96,26 +100,35 @@ def _show(
 
 
 def _delete(
-    names: Annotated[list[str], typer.Argument(help="Names of documents.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Names of documents.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All documents of the collection.")] = False,
     collection: CollectionOption = "default",
     data: terminal.DataOption = terminal.DEFAULT_DATA,
     target: terminal.TargetOption = None,
     as_json: terminal.JsonOption = False,
 ) -> None:
     """Delete documents: chunks, text and raw file."""
+    if bool(names) == everything:
+        terminal.fail("Name the documents to delete, or say --all.", code=2)
 
     async def delete() -> None:
         async with ingest_stub(data, target) as stub:
-            for name in names:
-                document = await find_document(stub, name, collection)
-                request = pb.DeleteDocumentRequest(name=document.name)
-                deleted = (await stub.DeleteDocument(request, timeout=DELETE_TIMEOUT_S)).deleted_chunks
-                if as_json:
-                    terminal.print_json({"document": document.display_name, "deleted_chunks": deleted})
-                else:
-                    terminal.out.print(f"deleted {document.display_name} ({deleted} chunks)", markup=False)
+            if everything:
+                async for document in _all_documents(stub, collection):
+                    await _delete_one(stub, document, as_json)
+            for name in names or ():
+                await _delete_one(stub, await find_document(stub, name, collection), as_json)
 
     terminal.run(delete())
+
+
+async def _delete_one(stub: IngestServiceStub, document: pb.Document, as_json: bool) -> None:
+    request = pb.DeleteDocumentRequest(name=document.name)
+    deleted = (await stub.DeleteDocument(request, timeout=DELETE_TIMEOUT_S)).deleted_chunks
+    if as_json:
+        terminal.print_json({"document": document.display_name, "deleted_chunks": deleted})
+    else:
+        terminal.out.print(f"deleted {document.display_name} ({deleted} chunks)", markup=False)
 
 
 def _text(

@@ -133,7 +133,10 @@ def _name_problem(name: str) -> str:
         return "is empty"
     if len(name) > MAX_NAME_CHARACTERS:
         return f"has {len(name)} characters; {MAX_NAME_CHARACTERS} are allowed"
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+    categories = {unicodedata.category(character) for character in name}
+    if "Cs" in categories:
+        return "is not UTF-8"
+    if categories & {"Cc", "Zl", "Zp"}:
         return "holds a control character"
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or (len(parts[0]) == 2 and parts[0][1] == ":" and len(parts) > 1):

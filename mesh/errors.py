@@ -17,6 +17,10 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 DOMAIN = "murphey"
+_LOST_STATUS = "Internal error from Core"
+"""What grpc.aio makes of a call that the server ended while it was still being written to: it loses the server's status on
+the way (https://github.com/grpc/grpc/issues/36066).
+"""
 
 
 class MurpheyError(Exception):
@@ -165,6 +169,8 @@ def from_rpc_error(error: grpc.RpcError, peer: str) -> MurpheyError:
         return Unavailable(f"The {peer} cannot be reached ({details}). Is it running? Try again in a moment.")
     if code == code_pb2.DEADLINE_EXCEEDED:
         return DeadlineExceeded(f"The {peer} did not answer in time. Try again, or allow it more time.")
+    if code == code_pb2.INTERNAL and details == _LOST_STATUS:
+        return Unavailable(f"The {peer} ended the call early, and why was lost on the way. Try again.")
     return _BY_CODE.get(code, Internal)(f"The {peer} answered: {details}")
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from mesh import place_messages, terminal
 from mesh.deadline import call_options
 from mesh.discovery import channel_for
-from mesh.errors import translated
+from mesh.errors import FailedPrecondition, translated
 from mesh.filter_text import FilterOption, read_filter
 from mesh.names import collection_id
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
@@ -146,10 +146,13 @@ def show_collection(
 def delete_collection(
     name: NameArgument, data: DataOption = DEFAULT_DATA, target: TargetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Delete a collection with all its chunks. Delete its documents first."""
+    """Delete a collection whose documents have been deleted."""
 
     async def delete() -> None:
         async with _retriever(data, target) as retriever:
+            read = pb.GetCollectionRequest(name=_name(name))
+            found = (await retriever.GetCollection(read, **call_options(TIMEOUT_S))).collection
+            _check_empty(found)
             await retriever.DeleteCollection(pb.DeleteCollectionRequest(name=_name(name)), **call_options(TIMEOUT_S))
 
     terminal.run(delete())
@@ -157,6 +160,16 @@ def delete_collection(
         terminal.print_json({"deleted": _name(name)})
     else:
         terminal.console.print(f"deleted {_name(name)}", markup=False)
+
+
+def _check_empty(collection: pb.Collection) -> None:
+    """The documents are the ingest service's: without their chunks it would go on to list them, and nothing find them."""
+    chunks = collection.chunk_count + collection.staged_chunk_count
+    if chunks:
+        raise FailedPrecondition(
+            f"{collection.name} holds {chunks} chunks of documents. Delete those first: "
+            f"`murphey documents delete --all --collection {_id(collection)}`."
+        )
 
 
 @asynccontextmanager

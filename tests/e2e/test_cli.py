@@ -50,6 +50,26 @@ def test_ingest_search_ask_show_delete(mesh: Mesh, collection: str, handbook: Pa
     assert all(passage["document"] != "crew/keys.txt" for passage in search(mesh, collection, "spare key glaze store"))
 
 
+def test_a_collection_is_deleted_after_its_documents(mesh: Mesh, collection: str, handbook: Path) -> None:
+    ingest(mesh, collection, handbook)
+    refused = mesh.murphey("collections", "delete", collection)
+    assert refused.code == 1
+    assert f"documents delete --all --collection {collection}" in refused.err
+    assert len(search(mesh, collection, "kiln")) > 0
+    assert mesh.murphey("documents", "delete", "--collection", collection).code == 2
+    deleted = mesh.murphey("documents", "delete", "--all", "--collection", collection)
+    assert deleted.code == 0, deleted.err
+    assert len(deleted.out.splitlines()) == 3
+    assert mesh.murphey("collections", "delete", collection).code == 0
+    assert mesh.murphey("collections", "delete", collection).code == 1
+    assert ingest_again(mesh, collection, handbook) == {"indexed"}
+
+
+def ingest_again(mesh: Mesh, collection: str, folder: Path) -> set[object]:
+    assert mesh.murphey("collections", "create", collection).code == 0
+    return {line["status"] for line in ingest(mesh, collection, folder)}
+
+
 def test_citations_stand_in_the_document(mesh: Mesh, collection: str, handbook: Path) -> None:
     ingest(mesh, collection, handbook)
     question = "What does an open studio evening cost?"
