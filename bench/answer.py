@@ -19,7 +19,7 @@ from bench import ceilings, corpora, recorder
 from bench.frame import Reference, Report, Row, Target
 from bench.latency import percentile
 from bench.local_mesh import LocalMesh, local_mesh
-from bench.options import Options
+from bench.options import AFRESH, Options
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from murphey.retriever.v1 import retriever_pb2
@@ -109,7 +109,7 @@ def _request(question: str, tokens: int) -> pb.StreamAnswerRequest:
 
 async def _first(mesh: LocalMesh, request: pb.StreamAnswerRequest) -> First:
     async with mesh.channel("orchestrator") as answers, mesh.channel("retriever") as searches:
-        search = retriever_pb2.SearchRequest(text=request.question.text, limit=PASSAGE_LIMIT)
+        search = retriever_pb2.SearchRequest(text=request.question.text, limit=PASSAGE_LIMIT, cache=AFRESH)
         found = await RetrieverServiceStub(searches).Search(search, timeout=TIMEOUT_S)
         await answers.channel_ready()
         streamed = await _stream(OrchestratorServiceStub(answers), request)

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+from murphey.retriever.v1.cache_pb2 import CacheControl
+
+AFRESH = CacheControl(no_cache=True, no_store=True)
+"""What is measured is done, and not remembered."""
+
 
 @dataclass(frozen=True)
 class Options:

@@ -17,6 +17,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench import corpora
+from bench.options import AFRESH
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
@@ -63,7 +64,7 @@ async def watch(retriever: str, services: list[str], collection: str) -> dict[st
     questions = iter([query.text for query in corpora.queries("squad2-half")] * 100)
 
     def search() -> Awaitable[object]:
-        request = pb.SearchRequest(collection=collection, text=next(questions), limit=10)
+        request = pb.SearchRequest(collection=collection, text=next(questions), limit=10, cache=AFRESH)
         return stub.Search(request, timeout=TIMEOUT_S)
 
     searches = Paced(search, SEARCHES_PER_S)

@@ -18,7 +18,7 @@ from bench import ceilings, corpora, synthetic
 from bench.frame import Reference, Report, Row, Target
 from bench.latency import calls_per_s, percentile, timed
 from bench.local_mesh import LocalMesh, local_mesh
-from bench.options import Options
+from bench.options import AFRESH, Options
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
@@ -133,7 +133,7 @@ async def _queries_per_s(mesh: LocalMesh, questions: list[str], clients: int, se
 
 
 def _request(question: str, mode: Any) -> pb.SearchRequest:
-    return pb.SearchRequest(collection=f"collections/{COLLECTION}", text=question, mode=mode, limit=10)
+    return pb.SearchRequest(collection=f"collections/{COLLECTION}", text=question, mode=mode, limit=10, cache=AFRESH)
 
 
 def _embed_alone(questions: list[str]) -> float:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from mesh.caching import MEGABYTE, ByteCache
 from mesh.server import Hosted
 from mesh.server import main as serve
 from mesh.weights import resolve
@@ -12,12 +13,16 @@ from murphey.retriever.v1 import retriever_pb2_grpc
 from retriever.batching import EmbeddingQueue
 from retriever.catalog import Catalog, FileCatalog
 from retriever.collections import Collections
+from retriever.corpus import CorpusVersions, ProcessCorpusVersions
 from retriever.embedding import Embedder, Purpose
 from retriever.indexing import Indexer
+from retriever.kept_searches import KeptSearches
+from retriever.query_vectors import QueryVectors
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
 from retriever.stores.base import Store
+from retriever.stores.versioned import VersionedStore
 
 QDRANT_TIMEOUT_S = 30
 
@@ -30,15 +35,19 @@ def main() -> None:
 @asynccontextmanager
 async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted]]:
     """The retriever, ready to be served; embedder and store are open inside."""
-    embedder, (store, catalog) = await asyncio.gather(asyncio.to_thread(open_embedder, settings), open_store(settings))
+    embedder, (store, catalog, versions) = await asyncio.gather(
+        asyncio.to_thread(open_embedder, settings), open_store(settings)
+    )
     leftovers = settings.data / settings.service / "unstored" / f"{embedder.version[-40:]}.vectors"
     embedding = EmbeddingQueue(embedder, settings.max_waiting_texts, leftovers)
     try:
         collections = Collections(catalog, store, embedder)
         await collections.open()
-        searcher = Searcher(collections, embedding, store)
+        vectors = QueryVectors(embedding, ByteCache("queries", settings.query_cache_mb * MEGABYTE))
+        searcher = Searcher(collections, vectors, store)
+        kept = KeptSearches(ByteCache("searches", settings.search_cache_mb * MEGABYTE), versions)
         await embedding.embed(["warm"], Purpose.QUERY)
-        servicer = RetrieverServicer(collections, Indexer(collections, embedding, store), searcher, embedder)
+        servicer = RetrieverServicer(collections, Indexer(collections, embedding, store), searcher, embedder, kept)
         add = partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer)
         yield [Hosted(NAME, add)]
     finally:
@@ -62,12 +71,13 @@ def open_embedder(settings: RetrieverSettings) -> Embedder:
     return OpenVinoEmbedder(settings.embedder, folder, settings.embed_threads, precision)
 
 
-async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog]:
-    """The store with its catalog."""
+async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog, CorpusVersions]:
+    """The store with its catalog and the states of its contents."""
     if settings.store == "server":
         from qdrant_client import AsyncQdrantClient
 
         from retriever.stores.server.catalog import ServerCatalog
+        from retriever.stores.server.corpus import ServerCorpusVersions
         from retriever.stores.server.store import ServerStore
 
         key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
@@ -79,7 +89,8 @@ async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog]:
             timeout=QDRANT_TIMEOUT_S,
             check_compatibility=False,
         )
-        return ServerStore(client), ServerCatalog(client)
+        versions = ServerCorpusVersions(client)
+        return VersionedStore(ServerStore(client), versions), ServerCatalog(client), versions
     from retriever.stores.edge.store import EdgeStore
 
     state = settings.data / settings.service
@@ -88,7 +99,8 @@ async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog]:
         max_waiting_searches=settings.max_waiting_searches,
         optimize_after_chunks=settings.optimize_after_chunks,
     )
-    return store, FileCatalog(state / "catalog.json")
+    own = ProcessCorpusVersions()
+    return VersionedStore(store, own), FileCatalog(state / "catalog.json"), own
 
 
 def _has_cuda() -> bool:

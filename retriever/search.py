@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from mesh.caching import Use
 from retriever import filters
-from retriever.batching import EmbeddingQueue
 from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, DocumentVersion
 from retriever.collections import Collections
-from retriever.embedding import Purpose
 from retriever.filters import NO_FILTER, Filter
+from retriever.query_vectors import QueryVectors
 from retriever.sparse import SparseVector, words_of
 from retriever.stores.base import Hit, Mode, Store, StoreQuery, Window
 
@@ -29,6 +29,8 @@ class Question:
     limit: int = DEFAULT_LIMIT
     minimum_score: float | None = None
     neighbors: int = 0
+    use: Use = field(default_factory=Use)
+    """How caches take part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Found:
 class Searcher:
     """The retriever's reading side."""
 
-    def __init__(self, collections: Collections, embedding: EmbeddingQueue, store: Store) -> None:
+    def __init__(self, collections: Collections, embedding: QueryVectors, store: Store) -> None:
         self._collections, self._embedding, self._store = collections, embedding, store
 
     async def search(self, question: Question) -> Found:
@@ -77,7 +79,7 @@ class Searcher:
             if sparse is None and question.mode is Mode.SPARSE:
                 return None
         if question.mode is not Mode.SPARSE and dense is None:
-            dense = (await self._embedding.embed([question.text], Purpose.QUERY))[0]
+            dense = await self._embedding.of_query(question.text, question.use)  # pyright: ignore[reportAssignmentType] - a row of numbers
         return StoreQuery(question.mode, question.limit, dense, sparse, question.condition)  # pyright: ignore[reportArgumentType] - a row of numbers
 
     async def _with_neighbors(self, index: str, hits: Sequence[Hit], reach: int) -> list[Passage]:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
 from mesh import paging
+from mesh.cache_messages import to_use
 from mesh.errors import InvalidInput
 from mesh.names import collection_id
 from murphey.retriever.v1 import retriever_pb2 as pb
@@ -18,7 +20,8 @@ from retriever.chunks import DocumentVersion
 from retriever.collections import Collections
 from retriever.embedding import Embedder, Purpose
 from retriever.indexing import Indexer
-from retriever.search import Searcher
+from retriever.kept_searches import KeptSearches
+from retriever.search import Question, Searcher
 from retriever.stores.base import Counts
 
 NAME = "murphey.retriever.v1.RetrieverService"
@@ -34,11 +37,20 @@ Context = grpc.aio.ServicerContext
 class RetrieverServicer(RetrieverServiceServicer):
     """murphey.retriever.v1.RetrieverService."""
 
-    def __init__(self, collections: Collections, indexer: Indexer, searcher: Searcher, embedder: Embedder) -> None:
+    def __init__(
+        self, collections: Collections, indexer: Indexer, searcher: Searcher, embedder: Embedder, kept: KeptSearches
+    ) -> None:
         self._collections, self._indexer, self._searcher, self._embedder = collections, indexer, searcher, embedder
+        self._kept = kept
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
-        found = await self._searcher.search(messages.to_question(request, self._embedder.dimensions))
+        use = to_use(request.cache, "cache")
+        question = replace(messages.to_question(request, self._embedder.dimensions), use=use)
+        record = await self._collections.usable(question.collection)
+        return await self._kept.search(request, record.index, use, lambda: self._search(question))
+
+    async def _search(self, question: Question) -> pb.SearchResponse:
+        found = await self._searcher.search(question)
         return pb.SearchResponse(
             passages=[messages.passage_message(passage) for passage in found.passages],
             index_version=found.index_version,
@@ -86,6 +98,13 @@ class RetrieverServicer(RetrieverServiceServicer):
         rows = [_stored_message(version, counts) for version, counts in stored.items()]
         for at in range(0, len(rows), MAX_DOCUMENTS):
             yield pb.ListStoredVersionsResponse(versions=rows[at : at + MAX_DOCUMENTS])
+
+    async def GetCorpusVersion(
+        self, request: pb.GetCorpusVersionRequest, context: Context
+    ) -> pb.GetCorpusVersionResponse:
+        record = await self._collections.get(collection_id(request.collection))
+        version = await self._kept.versions.of(record.index)
+        return pb.GetCorpusVersionResponse(version=version.contents, removals=version.removals)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         check_count("texts", len(request.texts), MAX_TEXTS)

@@ -35,6 +35,12 @@ class RetrieverSettings(ServiceSettings):
     max_waiting_searches: int = Field(
         default=1_024, ge=1, description="Searches that may wait for the store before more are refused."
     )
+    query_cache_mb: int = Field(
+        default=32, ge=0, description="Megabytes of embedded questions that are kept in memory; 0 keeps none."
+    )
+    search_cache_mb: int = Field(
+        default=64, ge=0, description="Megabytes of search results that are kept while nothing changes; 0 keeps none."
+    )
     optimize_after_chunks: int = Field(
         default=8_000, ge=1_000, description="Unindexed or deleted chunks that start an index build."
     )

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from qdrant_client import AsyncQdrantClient
 
+from mesh.caching import ByteCache
 from mesh.server import Hosted, serving
 from mesh.weights import resolve
 from murphey.retriever.v1 import retriever_pb2_grpc
@@ -18,13 +19,17 @@ from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from retriever.batching import EmbeddingQueue
 from retriever.catalog import FileCatalog
 from retriever.collections import Collections
+from retriever.corpus import ProcessCorpusVersions
 from retriever.indexing import Indexer
+from retriever.kept_searches import KeptSearches
+from retriever.query_vectors import QueryVectors
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
 from retriever.stores.base import Store
 from retriever.stores.edge.store import EdgeStore
 from retriever.stores.server.store import ServerStore
+from retriever.stores.versioned import VersionedStore
 from tests.retriever.fakes import WordsEmbedder
 
 
@@ -87,10 +92,14 @@ async def served(tmp_path: Path, edge_store: EdgeStore) -> AsyncIterator[Served]
     """The whole service but for the model, over real gRPC."""
     embedder = WordsEmbedder()
     queue = EmbeddingQueue(embedder, max_waiting_texts=3_000)
-    collections = Collections(FileCatalog(tmp_path / "catalog.json"), edge_store, embedder)
+    versions = ProcessCorpusVersions()
+    store = VersionedStore(edge_store, versions)
+    collections = Collections(FileCatalog(tmp_path / "catalog.json"), store, embedder)
     await collections.open()
-    indexer, searcher = Indexer(collections, queue, edge_store), Searcher(collections, queue, edge_store)
-    servicer = RetrieverServicer(collections, indexer, searcher, embedder)
+    vectors = QueryVectors(queue, ByteCache("queries", 100_000))
+    indexer, searcher = Indexer(collections, queue, store), Searcher(collections, vectors, store)
+    kept = KeptSearches(ByteCache("searches", 100_000), versions)
+    servicer = RetrieverServicer(collections, indexer, searcher, embedder, kept)
     hosted = Hosted(NAME, partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer))
     settings = RetrieverSettings(data=tmp_path, drain_s=0)
     async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -9,6 +9,7 @@ import grpc.aio
 from mesh.errors import translated
 from murphey.retriever.v1 import filter_pb2
 from murphey.retriever.v1 import retriever_pb2 as pb
+from murphey.retriever.v1.cache_pb2 import CacheControl
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from orchestrator.sources import Chunk, Passage, Span
 
@@ -36,7 +37,7 @@ class Searches:
         """What fits a text best, among the documents of these display names where any are given."""
         request = pb.SearchRequest(
             collection=f"collections/{self._collection}", text=text, mode=self._mode, limit=self._limit,
-            filter=only_documents(documents),
+            filter=only_documents(documents), cache=CacheControl(no_cache=True, no_store=True),
         )  # fmt: skip
         started_s = time.perf_counter()
         with translated("retriever"):

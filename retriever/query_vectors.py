@@ -1,0 +1,26 @@
+"""Embeds questions, and keeps their vectors: they change with the embedder only."""
+
+import numpy as np
+
+from mesh.caching import ByteCache, Use, digest
+from retriever.batching import EmbeddingQueue
+from retriever.embedding import Purpose, Vectors
+
+
+class QueryVectors:
+    """The vectors of questions, made by the queue that all calls share."""
+
+    def __init__(self, queue: EmbeddingQueue, cache: ByteCache) -> None:
+        self._queue, self._cache = queue, cache
+
+    async def of_query(self, text: str, use: Use) -> Vectors:
+        """(dimensions,)."""
+        embedder = self._queue.embedder
+        key = digest(embedder.name, embedder.version, text)
+        kept = self._cache.get(key, use)
+        if kept is not None:
+            return np.frombuffer(kept, np.float32)
+        vector = (await self._queue.embed([text], Purpose.QUERY))[0]
+        if use.write:
+            self._cache.put(key, vector.tobytes())
+        return vector
