@@ -9,8 +9,10 @@ from ingest.comparison import Comparer
 from ingest.database import Database
 from ingest.fair_queue import BatchLimits, FairQueue
 from ingest.index.retriever import RetrieverIndex
+from ingest.job_watch import JobWatch
 from ingest.jobs import JobChanges
 from ingest.library import Library
+from ingest.members import Members
 from ingest.orphans import Orphans
 from ingest.parsers.pool import WorkerLimits, WorkerPool
 from ingest.parsers.reading import ReadLimits
@@ -19,6 +21,7 @@ from ingest.pruning import Pruning
 from ingest.raw_notes import RawNotes
 from ingest.registration import Registration
 from ingest.relabelling import Relabelling
+from ingest.removal import Removal
 from ingest.runs import Runs
 from ingest.service import NAME, IngestServicer
 from ingest.settings import MEBIBYTE, IngestSettings
@@ -50,7 +53,11 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
         parsers = WorkerPool(_worker_limits(settings))
         stack.push_async_callback(parsers.close)
         await parsers.start()
-        pipeline = Pipeline(runs, storage, parsers, index, _pipeline_limits(settings))
+        registration, relabelling = Registration(database, changes), Relabelling(database, index)
+        job_watch = JobWatch(catalog, changes)
+        removal = Removal(catalog, job_watch, index)
+        members = Members(database, catalog, storage, notes, registration, relabelling, removal)
+        pipeline = Pipeline(runs, storage, parsers, index, members, _pipeline_limits(settings))
         await pipeline.purge()
         workflows = await stack.enter_async_context(
             open_workflows(
@@ -64,10 +71,9 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
             )
         )
         uploads = Uploads(storage, notes, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
-        registration = Registration(database, changes)
         library = Library(
-            catalog, registration, changes, storage, uploads, index, pipeline, Relabelling(database, index),
-            workflows.wake, settings.max_waiting_jobs,
+            catalog, registration, job_watch, storage, uploads, index, pipeline, relabelling, removal, workflows.wake,
+            settings.max_waiting_jobs,
         )  # fmt: skip
         servicer = IngestServicer(library, Comparer(database), partial(Orphans, database, storage, index))
         yield [Hosted(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))]

@@ -5,13 +5,14 @@ Each change is one transaction.
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.database import Database, discard
-from ingest.documents import Document, DocumentState, Version
+from ingest.documents import Document, DocumentState, MemberCounts, Version
 from ingest.jobs import Job, JobChanges, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, DOCUMENTS, STATE_OF_DOCUMENT, to_document, to_job
 from ingest.tables import documents, jobs, versions
@@ -31,7 +32,8 @@ class Catalog:
     async def document(self, collection: str, document: str) -> Document:
         """One document. NotFound when there is none."""
         async with self._database.read() as connection:
-            return await self._document(connection, collection, document)
+            found = [await self._document(connection, collection, document)]
+            return (await _with_counts(connection, collection, found))[0]
 
     async def documents(
         self,
@@ -42,8 +44,9 @@ class Catalog:
         state: DocumentState | None,
         display_name: str,
         prefix: str = "",
+        archive: str = "",
     ) -> list[Document]:
-        """A collection's documents by display name, from the one after `after`."""
+        """A collection's documents by display name, from the one after `after`; only an archive's members where it is set."""
         query = DOCUMENTS.where(documents.c.collection == collection, documents.c.display_name > after)
         if state is not None:
             query = query.where(STATE_OF_DOCUMENT.in_((int(state),)))
@@ -51,9 +54,23 @@ class Catalog:
             query = query.where(documents.c.display_name == display_name)
         if prefix:
             query = query.where(sa.func.substr(documents.c.display_name, 1, len(prefix)) == prefix)
+        if archive:
+            query = query.where(documents.c.archive == archive)
         async with self._database.read() as connection:
             rows = await connection.execute(query.order_by(documents.c.display_name).limit(limit))
-            return [to_document(row) for row in rows]
+            return await _with_counts(connection, collection, [to_document(row) for row in rows])
+
+    async def members(self, collection: str, archive: str) -> list[str]:
+        """The ids of an archive's members."""
+        query = sa.select(documents.c.id).where(documents.c.collection == collection, documents.c.archive == archive)
+        async with self._database.read() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def archives(self, collection: str, ids: Sequence[str]) -> set[str]:
+        """Those of these documents that have members."""
+        mine = sa.and_(documents.c.collection == collection, documents.c.archive.in_(ids))
+        async with self._database.read() as connection:
+            return set((await connection.execute(sa.select(documents.c.archive).where(mine).distinct())).scalars())
 
     async def job(self, job: str) -> Job:
         """One job. NotFound when there is none."""
@@ -118,26 +135,34 @@ class Catalog:
         self._changes.announce([job])
         return retried
 
-    async def stop(self, collection: str, document: str) -> list[str]:
-        """Cancels a document's jobs; answers with those that are being published and must be waited for."""
+    async def stop(self, collection: str, ids: Sequence[str]) -> list[str]:
+        """Cancels documents' jobs; answers with those that are being published and must be waited for."""
+        stopped: list[str] = []
         async with self._database.write(collection) as connection:
-            await self._document(connection, collection, document)
-            stopped = await stop_jobs(connection, collection, document)
-            query = sa.select(jobs.c.id).where(_of(collection, document), jobs.c.publishing)
-            publishing = list((await connection.execute(query)).scalars())
+            for document in ids:
+                stopped += await stop_jobs(connection, collection, document)
+            theirs = sa.and_(jobs.c.collection == collection, jobs.c.document.in_(ids), jobs.c.publishing)
+            publishing = list((await connection.execute(sa.select(jobs.c.id).where(theirs))).scalars())
         self._changes.announce(stopped)
         return publishing
 
-    async def remove(self, collection: str, document: str) -> None:
-        """Forgets a document, its versions and what its jobs say of it, and discards the files."""
+    async def remove(self, collection: str, ids: Sequence[str]) -> bool:
+        """Forgets documents, their versions and what their jobs say of them, and discards the files. Nothing is forgotten,
+        and the answer is False, while one of them has members."""
+        stopped: list[str] = []
         async with self._database.write(collection) as connection:
-            stopped = await stop_jobs(connection, collection, document)
-            await drop_versions(self._database, connection, collection, document, keep=())
-            mine = sa.and_(documents.c.collection == collection, documents.c.id == document)
+            members = sa.and_(documents.c.collection == collection, documents.c.archive.in_(ids))
+            if (await connection.execute(sa.select(documents.c.id).where(members).limit(1))).first() is not None:
+                return False
+            for document in ids:
+                stopped += await stop_jobs(connection, collection, document)
+                await drop_versions(self._database, connection, collection, document, keep=())
+            mine = sa.and_(documents.c.collection == collection, documents.c.id.in_(ids))
             await connection.execute(documents.delete().where(mine))
-            nameless = {"display_name": DELETED, "failure": None}
-            await connection.execute(jobs.update().where(_of(collection, document)).values(**nameless))
+            theirs = sa.and_(jobs.c.collection == collection, jobs.c.document.in_(ids))
+            await connection.execute(jobs.update().where(theirs).values(display_name=DELETED, failure=None))
         self._changes.announce(stopped)
+        return True
 
     async def _collection_of(self, job: str) -> str:
         async with self._database.read() as connection:
@@ -194,6 +219,21 @@ def has_index(version: Version) -> bool:
 
 def _of(collection: str, document: str) -> Any:
     return sa.and_(jobs.c.collection == collection, jobs.c.document == document)
+
+
+async def _with_counts(connection: AsyncConnection, collection: str, found: list[Document]) -> list[Document]:
+    """The same documents, archives with how their members are."""
+    counted = (
+        sa.select(documents.c.archive, STATE_OF_DOCUMENT.label("state"), sa.func.count().label("count"))
+        .join(jobs, jobs.c.id == documents.c.job)
+        .where(documents.c.collection == collection, documents.c.archive.in_([document.id for document in found]))
+        .group_by(documents.c.archive, STATE_OF_DOCUMENT)
+    )
+    counts: dict[str, MemberCounts] = {}
+    for row in await connection.execute(counted):
+        state = DocumentState(row.state).name.lower()
+        counts[row.archive] = replace(counts.get(row.archive, MemberCounts()), **{state: row.count})
+    return [replace(document, members=counts.get(document.id)) for document in found]
 
 
 async def _job_row(connection: AsyncConnection, job: str) -> Any:

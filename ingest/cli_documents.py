@@ -40,27 +40,31 @@ def commands() -> typer.Typer:
 def _list(
     collection: CollectionOption = "default",
     state: Annotated[str, typer.Option(help="Only pending, live or failed ones.")] = "",
+    archive: Annotated[str, typer.Option(help="Only what is in this archive.")] = "",
     data: terminal.DataOption = terminal.DEFAULT_DATA,
     target: terminal.TargetOption = None,
     as_json: terminal.JsonOption = False,
 ) -> None:
     """List a collection's documents, failed ones too."""
-    terminal.run(_list_all(collection, state, data, target, as_json))
+    terminal.run(_list_all(collection, state, archive, data, target, as_json))
 
 
-async def _list_all(collection: str, state: str, data: Path, target: str | None, as_json: bool) -> None:
+async def _list_all(collection: str, state: str, archive: str, data: Path, target: str | None, as_json: bool) -> None:
+    request = pb.ListDocumentsRequest(
+        parent=f"collections/{collection}", page_size=1000, state=enum_value(pb.DocumentState, state)
+    )
     async with ingest_stub(data, target) as stub:
-        wanted = enum_value(pb.DocumentState, state)
-        found = [document_json(document) async for document in _all_documents(stub, collection, wanted)]
+        if archive:
+            request.archive = (await find_document(stub, archive, collection)).name
+        found = [document_json(document) async for document in _pages(stub, request)]
     if as_json:
         terminal.print_json({"documents": found})
     else:
         _print_documents(found)
 
 
-async def _all_documents(stub: IngestServiceStub, collection: str, state: Any = 0) -> AsyncIterator[pb.Document]:
+async def _pages(stub: IngestServiceStub, request: pb.ListDocumentsRequest) -> AsyncIterator[pb.Document]:
     """By name, page by page."""
-    request = pb.ListDocumentsRequest(parent=f"collections/{collection}", page_size=1000, state=state)
     while True:
         response = await stub.ListDocuments(request, timeout=TIMEOUT_S)
         for document in response.documents:
@@ -90,13 +94,25 @@ def _show(
     target: terminal.TargetOption = None,
     as_json: terminal.JsonOption = False,
 ) -> None:
-    """Show what is known of a document."""
+    """Show what is known of a document, and of an archive what in it could not be read."""
 
     async def show() -> None:
         async with ingest_stub(data, target) as stub:
-            print_fields(document_json(await find_document(stub, name, collection)), as_json)
+            document = await find_document(stub, name, collection)
+            print_fields(document_json(document), as_json)
+            if document.members.failed and not as_json:
+                await _show_failed(stub, document)
 
     terminal.run(show())
+
+
+async def _show_failed(stub: IngestServiceStub, archive: pb.Document) -> None:
+    parent = archive.name.partition("/documents/")[0]
+    failed = pb.ListDocumentsRequest(
+        parent=parent, archive=archive.name, state=pb.DOCUMENT_STATE_FAILED, page_size=1000
+    )
+    async for member in _pages(stub, failed):
+        terminal.out.print(f"failed       {member.display_name}: {member.error.message}", markup=False)
 
 
 def _delete(
@@ -114,8 +130,10 @@ def _delete(
     async def delete() -> None:
         async with ingest_stub(data, target) as stub:
             if everything:
-                async for document in _all_documents(stub, collection):
-                    await _delete_one(stub, document, as_json)
+                of_all = pb.ListDocumentsRequest(parent=f"collections/{collection}", page_size=1000)
+                async for document in _pages(stub, of_all):
+                    if not document.archive:  # a member goes with its archive
+                        await _delete_one(stub, document, as_json)
             for name in names or ():
                 await _delete_one(stub, await find_document(stub, name, collection), as_json)
 
@@ -231,10 +249,18 @@ def document_json(document: pb.Document) -> dict[str, Any]:
         "chunks": document.chunk_count,
         "metadata": MessageToDict(document.metadata),
         "error": document.error.message or None,
+        "archive": document.archive or None,
+        "members": _member_counts(document),
         "job": document.job,
         "created": document.create_time.ToJsonString(),
         "updated": document.update_time.ToJsonString(),
     }
+
+
+def _member_counts(document: pb.Document) -> dict[str, int] | None:
+    if not document.HasField("members"):
+        return None
+    return {name: getattr(document.members, name) for name in ("pending", "live", "failed")}
 
 
 def print_fields(fields: dict[str, Any], as_json: bool) -> None:

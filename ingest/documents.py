@@ -47,12 +47,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class NewUpload:
-    """A document as its sender describes it."""
+    """A document as its sender describes it; `archive` is the id of the document that it is a member of."""
 
     collection: str
     display_name: str
     metadata: Metadata
     batch: str
+    archive: str = ""
 
     @property
     def document_id(self) -> str:
@@ -80,8 +81,20 @@ class Version:
 
 
 @dataclass(frozen=True)
+class MemberCounts:
+    """How many members of an archive are in which state."""
+
+    pending: int = 0
+    live: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
 class Document:
-    """A document as people see it; `shown` is the live version, or the newest one where none is live."""
+    """A document as people see it; `shown` is the live version, or the newest one where none is live.
+
+    `archive` is the id of the document that it is a member of; `members` are counted where it is an archive.
+    """
 
     collection: str
     id: str
@@ -93,6 +106,8 @@ class Document:
     job: str
     created_us: int
     updated_us: int
+    archive: str = ""
+    members: MemberCounts | None = None
 
     @property
     def name(self) -> str:

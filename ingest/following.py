@@ -29,7 +29,7 @@ _ENDED = (pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED)
 
 @dataclass
 class Follower:
-    """The jobs of one command, those of its own `batch` and others that do the same already."""
+    """The jobs of one command, those of its own `batch` and others that do the same already; and of members of archives."""
 
     stub: IngestServiceStub
     patience: Patience
@@ -39,9 +39,12 @@ class Follower:
     _seen_us: dict[str, int] = field(default_factory=dict)
     _changed_s: float = 0.0
     _open: dict[str, tuple[Source, pb.Job]] = field(default_factory=dict)
+    _documents: dict[str, Source] = field(default_factory=dict)
+    _members: set[str] = field(default_factory=set)
 
     def take(self, source: Source, job: pb.Job) -> None:
         """The job as it now is."""
+        self._documents[job.document] = source
         before = self._open.pop(job.name, (source, pb.Job()))[1]
         self.progress.parsed += (job.stage >= pb.JOB_STAGE_PARSED) - (before.stage >= pb.JOB_STAGE_PARSED)
         self.progress.chunks += job.total_chunks - before.total_chunks
@@ -115,6 +118,17 @@ class Follower:
 
     def _notice(self, job: pb.Job) -> None:
         self._seen_us[job.batch] = max(self._seen_us.get(job.batch, 0), job.update_time.ToMicroseconds())
-        if job.name in self._open and job.update_time != self._open[job.name][1].update_time:
+        archive = self._documents.get(job.archive)
+        if archive is not None and job.name not in self._members:
+            self._take_member(archive, job)
+        elif job.name in self._open and job.update_time != self._open[job.name][1].update_time:
             self._changed_s = asyncio.get_running_loop().time()
             self.take(self._open[job.name][0], job)
+
+    def _take_member(self, archive: Source, job: pb.Job) -> None:
+        """Stands in no plan: the service finds it in the archive."""
+        self._members.add(job.name)
+        self.progress.found += 1
+        self.progress.stored += 1
+        below = job.display_name.removeprefix(archive.display_name)
+        self.take(Source(archive.path + below, job.display_name), job)

@@ -48,7 +48,7 @@ class JobOutcome(IntEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """A job as people see it. Times are microseconds since 1970."""
+    """A job as people see it. Times are microseconds since 1970; `archive` is the id of the document around its own."""
 
     id: str
     collection: str
@@ -63,6 +63,7 @@ class Job:
     failure: Failure | None
     created_us: int
     updated_us: int
+    archive: str = ""
 
     @property
     def name(self) -> str:

@@ -1,7 +1,5 @@
 """What people do with documents: upload, read, delete; and with jobs: cancel, try again, watch."""
 
-import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -10,11 +8,13 @@ from dataclasses import dataclass
 from ingest.catalog import Catalog, has_index, index_key
 from ingest.documents import Document, NewUpload, Version, check_sha256
 from ingest.index.chunk_index import ChunkIndex
-from ingest.jobs import Job, JobChanges
+from ingest.job_watch import JobWatch
+from ingest.jobs import Job
 from ingest.pipeline import Pipeline
 from ingest.places import Place
 from ingest.registration import Registered, Registration, StoredUpload
 from ingest.relabelling import Relabelling
+from ingest.removal import Removal
 from ingest.storage import Storage
 from ingest.texts import TextIndex, decode_range
 from ingest.uploads import Uploads
@@ -24,9 +24,6 @@ MAX_TEXT_CHARACTERS = 1_000_000
 KNOWN_COLLECTION_S = 30.0
 COUNT_JOBS_EVERY_S = 1.0
 CACHED_INDEXES = 64
-PUBLISHING_TIMEOUT_S = 30.0
-WATCH_POLL_S = 2.0
-"""Another process may carry a job on a shared database; its changes are seen at this pace."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,19 @@ class Library:
     """The documents of all collections."""
 
     def __init__(
-        self, catalog: Catalog, registration: Registration, changes: JobChanges, storage: Storage, uploads: Uploads,
-        index: ChunkIndex, pipeline: Pipeline, relabelling: Relabelling, wake: Callable[[], None], max_waiting_jobs: int,
+        self, catalog: Catalog, registration: Registration, job_watch: JobWatch, storage: Storage, uploads: Uploads,
+        index: ChunkIndex, pipeline: Pipeline, relabelling: Relabelling, removal: Removal, wake: Callable[[], None],
+        max_waiting_jobs: int,
     ) -> None:  # fmt: skip
         self.catalog = catalog
         self._registration = registration
-        self._changes = changes
+        self._job_watch = job_watch
         self._storage = storage
         self._uploads = uploads
         self._index = index
         self._pipeline = pipeline
         self._relabelling = relabelling
+        self._removal = removal
         self._wake = wake
         self._max_waiting_jobs = max_waiting_jobs
         self._waiting_jobs = (0, -COUNT_JOBS_EVERY_S)
@@ -90,12 +89,9 @@ class Library:
         return relabelled
 
     async def delete(self, collection: str, document: str) -> int:
-        """Deletes a document everywhere; answers how many chunks it had."""
-        for job in await self.catalog.stop(collection, document):
-            await self._wait_for_end(job)
+        """Deletes a document everywhere, with its members where it is an archive; answers how many chunks went."""
         found = await self.catalog.document(collection, document)
-        deleted = await self._index.delete_documents(collection, [found.name])
-        await self.catalog.remove(collection, document)
+        deleted = await self._removal.remove(collection, [found.id])
         await self._pipeline.purge()
         return deleted
 
@@ -129,19 +125,9 @@ class Library:
         self._wake()
         return retried
 
-    async def watch(self, job: str) -> AsyncIterator[Job]:
+    def watch(self, job: str) -> AsyncIterator[Job]:
         """The job now, then after each change, until it has ended."""
-        with self._changes.watched(job) as changed:
-            seen = await self.catalog.job(job)
-            yield seen
-            while not seen.state.ended:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), WATCH_POLL_S)
-                changed.clear()
-                now = await self.catalog.job(job)
-                if now != seen:
-                    yield now
-                seen = now
+        return self._job_watch.watch(job)
 
     async def _live(self, collection: str, document: str, version: str) -> Version:
         found = await self.catalog.document(collection, document)
@@ -199,13 +185,3 @@ class Library:
             raise Overloaded(
                 f"{counted} jobs are waiting; no more are taken until some have ended.", retry_after_s=30.0
             )
-
-    async def _wait_for_end(self, job: str) -> None:
-        async def ended() -> None:
-            async for _ in self.watch(job):
-                pass
-
-        try:
-            await asyncio.wait_for(ended(), PUBLISHING_TIMEOUT_S)
-        except TimeoutError:
-            raise Unavailable(f"jobs/{job} is just making the document live. Delete it again in a moment.") from None

@@ -20,7 +20,7 @@ from ingest.documents import (
 from ingest.jobs import Job
 from ingest.orphans import Orphan
 from mesh.errors import DOMAIN
-from mesh.names import collection_id
+from mesh.names import collection_id, document_name
 from murphey.ingest.v1 import ingest_pb2 as pb
 
 
@@ -61,6 +61,8 @@ def document_message(document: Document) -> pb.Document:
         create_time=_time(document.created_us),
         update_time=_time(document.updated_us),
         error=_status(document.failure),
+        archive=document_name(document.collection, document.archive) if document.archive else "",
+        members=pb.MemberCounts(**vars(document.members)) if document.members else None,
     )
     version = document.shown
     if version is not None:
@@ -87,6 +89,7 @@ def job_message(job: Job) -> pb.Job:
         error=_status(job.failure),
         create_time=_time(job.created_us),
         update_time=_time(job.updated_us),
+        archive=document_name(job.collection, job.archive) if job.archive else "",
     )
 
 

@@ -5,6 +5,7 @@ done is recorded, what is redone gives the same. A job that cannot go on fails a
 """
 
 import asyncio
+import shutil
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -19,6 +20,7 @@ from ingest.chunking import ChunkSize
 from ingest.documents import Failure
 from ingest.index.chunk_index import ChunkIndex, DocumentChunks
 from ingest.jobs import JobStage
+from ingest.members import Members
 from ingest.parsers.parsing import ParsedFile
 from ingest.parsers.pool import TextFile, WorkerPool
 from ingest.parsers.rows import read_rows
@@ -49,22 +51,30 @@ class Pipeline:
     """The stages. One per process, shared by all runs."""
 
     def __init__(
-        self, runs: Runs, storage: Storage, parsers: WorkerPool, index: ChunkIndex, limits: PipelineLimits
+        self,
+        runs: Runs,
+        storage: Storage,
+        parsers: WorkerPool,
+        index: ChunkIndex,
+        members: Members,
+        limits: PipelineLimits,
     ) -> None:
         self._runs = runs
         self._storage = storage
         self._parsers = parsers
         self._index = index
+        self._members = members
         self._limits = limits
         self._upserts = asyncio.Semaphore(limits.upserts_at_once)
 
     async def parse(self, run: str) -> None:
         """Makes text of the raw files."""
         works = [work for work in await self._runs.work(run) if work.job.stage < JobStage.PARSED]
+        archives = await self._members.archives(works)
         parsed: dict[str, tuple[Work, ParsedText]] = {}
         with TemporaryDirectory(dir=self._storage.scratch) as folder:
             for work in works:
-                text = await self._parse_one(work, Path(folder))
+                text = await self._parse_one(work, Path(folder), work.job.document_id in archives)
                 if isinstance(text, Failure):
                     await self._fail(work, text)
                 else:
@@ -75,13 +85,19 @@ class Pipeline:
         if parsed:
             await self._runs.record_parsed(parsed)
 
-    async def _parse_one(self, work: Work, folder: Path) -> ParsedText | Failure:
-        text, index = folder / "text", folder / "index"
+    async def _parse_one(self, work: Work, folder: Path, was_archive: bool) -> ParsedText | Failure:
+        text, index, members = folder / "text", folder / "index", folder / "members"
         version = work.version
-        async with self._storage.as_file(version.raw_key) as path:
-            parsed = await self._parsers.parse(path, work.job.display_name, text, index)
-        if isinstance(parsed, Failure):
-            return parsed
+        try:
+            async with self._storage.as_file(version.raw_key) as path:
+                parsed = await self._parsers.parse(path, work.job.display_name, text, index, members)
+            if isinstance(parsed, Failure):
+                return parsed
+            if parsed.members or was_archive:
+                await self._patiently(lambda: self._members.take(work, parsed.members))
+        finally:
+            if members.exists():
+                await asyncio.to_thread(shutil.rmtree, members)
         text_key = version.raw_key
         if not parsed.text_is_raw:
             text_key = f"text/{work.job.collection}/{work.job.document_id}/{version.id}"

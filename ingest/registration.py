@@ -19,6 +19,10 @@ from ingest.tables import VERSION_IS_LIVE, documents, jobs, versions
 MAX_GROUP = 128
 
 
+class Stopped(Exception):
+    """The archive whose members these are has been stopped; none of them is registered."""
+
+
 @dataclass(frozen=True)
 class StoredUpload:
     """An upload whose raw file is kept under `raw_key`; an empty key when its bytes are known to be live already."""
@@ -79,28 +83,53 @@ class Registration:
             known = await _known(connection, uploads)
         return [known.get((upload.collection, upload.document_id)) for upload in uploads]
 
+    async def register_members(self, job: str, members: Sequence[StoredUpload], kept: Sequence[NewUpload]) -> None:
+        """Registers members of the archive that this job reads; `kept` are there already, and belong to it from now on.
+
+        Stopped when the job has been: another upload or a deletion of the archive decides about its members then.
+        """
+        collection = members[0].upload.collection if members else kept[0].collection
+        async with self._database.write(collection) as connection:
+            reading = sa.select(jobs.c.document).where(jobs.c.id == job, jobs.c.state == JobState.RUNNING)
+            archive = (await connection.execute(reading.with_for_update())).scalar_one_or_none()
+            if archive is None:
+                raise Stopped
+            _, stopped = await self._register_in(connection, members)
+            ids = [upload.document_id for upload in kept]
+            theirs = sa.and_(
+                documents.c.collection == collection, documents.c.id.in_(ids), documents.c.archive != archive
+            )
+            await connection.execute(documents.update().where(theirs).values(archive=archive))
+        self._changes.announce(stopped)
+
     async def _register_all(self, group: Sequence[StoredUpload]) -> list[Registered | None]:
-        """One for each, or None for the later ones of the same document, which must wait for the next transaction."""
         async with self._database.write(*{stored.upload.collection for stored in group}) as connection:
-            known = await _known(connection, [stored.upload for stored in group])
-            seen: set[tuple[str, str]] = set()
-            results: list[Registered | None] = []
-            stopped: list[str] = []
-            for stored in group:
-                identity = (stored.upload.collection, stored.upload.document_id)
-                results.append(None if identity in seen else _plan(stored, known.get(identity)))
-                seen.add(identity)
-            made = [result for result in results if result is not None]
-            stopped = await self._supersede(connection, made, known)
-            await self._insert(connection, made)
-            unused = [
-                stored.raw_key
-                for stored, result in zip(group, results, strict=True)
-                if result and result.document.shown and result.document.shown.raw_key != stored.raw_key
-            ]
-            await discard(self._database, connection, unused)
+            results, stopped = await self._register_in(connection, group)
         self._changes.announce(stopped)
         return results
+
+    async def _register_in(
+        self, connection: AsyncConnection, group: Sequence[StoredUpload]
+    ) -> tuple[list[Registered | None], list[str]]:
+        """One for each, or None for the later ones of the same document, which must wait for the next transaction; and the
+        jobs that were stopped for them."""
+        known = await _known(connection, [stored.upload for stored in group])
+        seen: set[tuple[str, str]] = set()
+        results: list[Registered | None] = []
+        for stored in group:
+            identity = (stored.upload.collection, stored.upload.document_id)
+            results.append(None if identity in seen else _plan(stored, known.get(identity)))
+            seen.add(identity)
+        made = [result for result in results if result is not None]
+        stopped = await self._supersede(connection, made, known)
+        await self._insert(connection, made)
+        unused = [
+            stored.raw_key
+            for stored, result in zip(group, results, strict=True)
+            if result and result.document.shown and result.document.shown.raw_key != stored.raw_key
+        ]
+        await discard(self._database, connection, unused)
+        return results, stopped
 
     async def _supersede(
         self, connection: AsyncConnection, made: list[Registered], known: dict[tuple[str, str], _Known]
@@ -124,9 +153,11 @@ class Registration:
         ]
         if new:
             await connection.execute(versions.insert(), new)
+        if not made:
+            return
         await connection.execute(jobs.insert(), [job_values(done.job, _version(done)) for done in made])
         statement = self._database.insert(documents)
-        update = {"job": statement.excluded.job, "updated_us": statement.excluded.updated_us}
+        update = {name: statement.excluded[name] for name in ("job", "updated_us", "archive")}
         statement = statement.on_conflict_do_update(index_elements=["collection", "id"], set_=update)
         await connection.execute(statement, [_document_values(done.document) for done in made])
 
@@ -179,7 +210,7 @@ def _queued_job(upload: NewUpload) -> Job:
     now = now_us()
     return Job(
         new_id(), upload.collection, upload.document_id, upload.display_name, upload.batch, JobState.QUEUED,
-        JobStage.STORED, JobOutcome.UNSPECIFIED, 0, 0, None, now, now,
+        JobStage.STORED, JobOutcome.UNSPECIFIED, 0, 0, None, now, now, upload.archive,
     )  # fmt: skip
 
 
@@ -188,7 +219,7 @@ def _document(
 ) -> Document:
     return Document(
         upload.collection, upload.document_id, upload.display_name, state, live.id if live else "", shown, None, job.id,
-        known.created_us if known else job.created_us, job.updated_us,
+        known.created_us if known else job.created_us, job.updated_us, upload.archive,
     )  # fmt: skip
 
 
@@ -196,5 +227,5 @@ def _document_values(document: Document) -> dict[str, Any]:
     return {
         "collection": document.collection, "id": document.id, "display_name": document.display_name,
         "live_version": document.live_version, "job": document.job, "created_us": document.created_us,
-        "updated_us": document.updated_us,
+        "updated_us": document.updated_us, "archive": document.archive,
     }  # fmt: skip

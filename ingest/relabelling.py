@@ -46,14 +46,33 @@ class Relabelling:
 
     async def _relabel_all(self, group: Sequence[tuple[NewUpload, str]]) -> list[Registered | None]:
         known = await self._find([upload for upload, _ in group])
-        planned = [_plan(upload, sha256, known.pop(_identity(upload), None)) for upload, sha256 in group]
-        changes = [change for change in planned if change is not None]
+        wanted = [_plan(upload, sha256, known.pop(_identity(upload), None)) for upload, sha256 in group]
+        planned = await self._with_members([upload for upload, _ in group], wanted)
+        changes = [change for each in planned for change in each]
         if not changes:
             return [None for _ in group]
         await self._describe(changes)
         async with self._database.write(*{change.document.collection for change in changes}) as connection:
             made = {id(change) for change in changes if await _record(connection, change)}
-        return [_registered(change) if change and id(change) in made else None for change in planned]
+        return [_registered(each[0]) if each and id(each[0]) in made else None for each in planned]
+
+    async def _with_members(
+        self, uploads: Sequence[NewUpload], wanted: Sequence[_Change | None]
+    ) -> list[list[_Change]]:
+        """Each change with those of the archive's members, which bear its metadata; none where one of them is not live."""
+        members: dict[tuple[str, str], list[Document]] = defaultdict(list)
+        async with self._database.read() as connection:
+            for collection in {change.document.collection for change in wanted if change}:
+                ids = [change.document.id for change in wanted if change and change.document.collection == collection]
+                mine = sa.and_(documents.c.collection == collection, documents.c.archive.in_(ids))
+                for row in await connection.execute(DOCUMENTS.where(mine)):
+                    members[collection, row.archive].append(to_document(row))
+        planned: list[list[_Change]] = []
+        for upload, change in zip(uploads, wanted, strict=True):
+            theirs = [_plan_member(upload, member) for member in members[_identity(upload)]] if change else []
+            changes = [each for each in [change, *theirs] if each is not None]
+            planned.append(changes if len(changes) == 1 + len(theirs) else [])
+        return planned
 
     async def _find(self, uploads: Sequence[NewUpload]) -> dict[tuple[str, str], Document]:
         by_collection: dict[str, set[str]] = defaultdict(set)
@@ -89,6 +108,12 @@ def _plan(upload: NewUpload, sha256: str, document: Document | None) -> _Change 
     return _Change(document, relabelled, _ended_job(upload, live))
 
 
+def _plan_member(upload: NewUpload, member: Document) -> _Change | None:
+    sha256 = member.shown.sha256 if member.shown else ""
+    inherited = replace(upload, display_name=member.display_name, archive=member.archive)
+    return _plan(inherited, sha256, member)
+
+
 async def _record(connection: AsyncConnection, change: _Change) -> bool:
     """False when another upload of the document has come meanwhile: that one decides."""
     document, job, version = change.document, change.job, change.version
@@ -98,7 +123,7 @@ async def _record(connection: AsyncConnection, change: _Change) -> bool:
         documents.c.live_version == document.live_version,
         documents.c.job == document.job,
     )
-    taken = documents.update().where(as_it_was).values(job=job.id, updated_us=job.updated_us)
+    taken = documents.update().where(as_it_was).values(job=job.id, updated_us=job.updated_us, archive=job.archive)
     if (await connection.execute(taken)).rowcount != 1:
         return False
     mine = sa.and_(versions.c.collection == document.collection, versions.c.document == document.id)
@@ -118,4 +143,5 @@ def _ended_job(upload: NewUpload, live: Version) -> Job:
     return Job(
         new_id(), upload.collection, upload.document_id, upload.display_name, upload.batch, JobState.SUCCEEDED,
         JobStage.LIVE, JobOutcome.REPLACED, live.chunk_count, live.chunk_count, None, now, now,
+        upload.archive,
     )  # fmt: skip

@@ -52,6 +52,7 @@ def to_job(row: Any) -> Job:
     return Job(
         row.id, row.collection, row.document, row.display_name, row.batch, JobState(row.state), JobStage(row.stage),
         JobOutcome(row.outcome), row.total_chunks, row.indexed_chunks, failure, row.created_us, row.updated_us,
+        row.archive,
     )  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def to_document(row: Any) -> Document:
     state = DocumentState(row.state)
     return Document(
         row.collection, row.id, row.display_name, state, row.live_version, _shown(row), _failure(row, state), row.job,
-        row.created_us, row.updated_us,
+        row.created_us, row.updated_us, row.archive,
     )  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def job_values(job: Job, version: Version) -> dict[str, Any]:
         "version": version.id, "batch": job.batch, "size_bytes": version.size_bytes, "state": job.state,
         "stage": job.stage, "outcome": job.outcome, "publishing": False, "run": "", "total_chunks": job.total_chunks,
         "indexed_chunks": job.indexed_chunks, "failure": None, "created_us": job.created_us, "updated_us": job.updated_us,
+        "archive": job.archive,
     }  # fmt: skip
 
 

@@ -69,6 +69,7 @@ class IngestServicer(IngestServiceServicer):
             state=_document_state(request.state),
             display_name=request.display_name,
             prefix=request.display_name_prefix,
+            archive=document_ids(request.archive, "archive")[1] if request.archive else "",
         )
         token = encode_token(found[size - 1].display_name) if len(found) > size else ""
         documents = [document_message(document) for document in found[:size]]

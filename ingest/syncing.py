@@ -37,7 +37,9 @@ class Sync:
         return [
             document
             async for document in self._documents()
-            if document.display_name not in names and not document.display_name.startswith(hidden)
+            if not document.archive  # a member comes and goes with its archive
+            and document.display_name not in names
+            and not document.display_name.startswith(hidden)
         ]
 
     async def remove(self, documents: Sequence[pb.Document], report: Callable[[Result], None]) -> None:

@@ -14,9 +14,12 @@ documents = sa.Table(
     sa.Column("job", sa.String(32), nullable=False),
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("updated_us", sa.BigInteger, nullable=False),
+    sa.Column("archive", sa.String(32), nullable=False, server_default=""),
     sa.Index("documents_by_name", "collection", "display_name", unique=True),
+    sa.Index("documents_by_archive", "collection", "archive"),
 )
-"""A row a document; `live_version` is empty while none is live, `job` is the last one."""
+"""A row a document; `live_version` is empty while none is live, `job` is the last one. `archive` is the id of the document
+that it is a member of."""
 
 versions = sa.Table(
     "versions",
@@ -61,6 +64,7 @@ jobs = sa.Table(
     sa.Column("failure", sa.JSON(none_as_null=True)),
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("updated_us", sa.BigInteger, nullable=False),
+    sa.Column("archive", sa.String(32), nullable=False, server_default=""),
     sa.Index("jobs_by_document", "collection", "document"),
     sa.Index("jobs_by_batch", "batch", "id"),
     sa.Index("jobs_by_run", "run"),

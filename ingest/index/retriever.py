@@ -20,7 +20,7 @@ IDEMPOTENT = ["UpsertChunks", "PublishDocuments", "SetDocumentMetadata", "Delete
 QUICK_TIMEOUT_S = 10.0
 STAGE_TIMEOUT_S = 300.0
 """Embedding a call's chunks takes a second or two; on a machine that is busy with all else, much longer."""
-MAX_PUBLISHED = 1000
+MAX_DOCUMENTS = 1000
 
 
 class RetrieverIndex:
@@ -80,10 +80,10 @@ class RetrieverIndex:
 
     async def publish(self, collection: str, versions: Sequence[tuple[str, str]]) -> None:
         """Makes versions live, each at once for a searcher."""
-        for at in range(0, len(versions), MAX_PUBLISHED):
+        for at in range(0, len(versions), MAX_DOCUMENTS):
             some = [
                 pb.DocumentVersion(document=name, version=version)
-                for name, version in versions[at : at + MAX_PUBLISHED]
+                for name, version in versions[at : at + MAX_DOCUMENTS]
             ]
             request = pb.PublishDocumentsRequest(collection=f"collections/{collection}", documents=some)
             with translated("retriever"):
@@ -95,16 +95,21 @@ class RetrieverIndex:
             pb.DocumentMetadata(document=each.document, version=each.version, metadata=to_struct(each.metadata))
             for each in descriptions
         ]
-        request = pb.SetDocumentMetadataRequest(collection=f"collections/{collection}", documents=documents)
-        with translated("retriever"):
-            await self._stub.SetDocumentMetadata(request, **call_options(QUICK_TIMEOUT_S))
+        for at in range(0, len(documents), MAX_DOCUMENTS):
+            some = documents[at : at + MAX_DOCUMENTS]
+            request = pb.SetDocumentMetadataRequest(collection=f"collections/{collection}", documents=some)
+            with translated("retriever"):
+                await self._stub.SetDocumentMetadata(request, **call_options(QUICK_TIMEOUT_S))
 
     async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
         """Deletes documents' chunks, staged ones too."""
-        names = pb.DocumentNames(documents=documents)
-        request = pb.DeleteChunksRequest(collection=f"collections/{collection}", documents=names)
-        with translated("retriever"):
-            return (await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))).deleted
+        deleted = 0
+        for at in range(0, len(documents), MAX_DOCUMENTS):
+            names = pb.DocumentNames(documents=documents[at : at + MAX_DOCUMENTS])
+            request = pb.DeleteChunksRequest(collection=f"collections/{collection}", documents=names)
+            with translated("retriever"):
+                deleted += (await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))).deleted
+        return deleted
 
     async def delete_version(self, collection: str, document: str, version: str) -> None:
         """Deletes a version's chunks, as when its job is given up."""

@@ -1,4 +1,4 @@
-"""Archives: each member read as the document it is, under limits. Members go to one temporary file, never to their name.
+"""Archives: their members one at a time, under limits. Members go to one temporary file, never to their name.
 
 ZIP, TAR and what GZIP, BZIP2 or XZ pack. Limits are on members, on unpacked bytes in all and against the packed size, and
 on archives in archives; names that point outside, links and devices are refused. The sizes that an archive states are not
@@ -28,6 +28,7 @@ PIECE_BYTES = 256 * 1024
 MIN_RATIO_BYTES = 16 * 1024 * 1024
 """Below it a high ratio of unpacked to packed bytes is only a dull file."""
 MAX_NAMED_FAILURES = 50
+MAX_NAME_CHARACTERS = 500
 
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -71,8 +72,16 @@ def expand(
             raise InvalidInput(f"The archive is damaged or of a kind that is not read: {str(error)[:200]}") from error
 
 
+def is_container(path: Path, media_type: str) -> bool:
+    """Whether it holds several files, and not one that is packed."""
+    return media_type in (media_types.ZIP, media_types.TAR) or _is_packed_tar(path, media_type)
+
+
 def read(source: Source, output: TextOutput) -> Metadata:
-    """Every member under its name. Members that cannot be read are named with their reason."""
+    """An archive within another document, such as a mail, or a packed file: every member under its name.
+
+    Members that cannot be read are named with their reason.
+    """
     members, failed, before = 0, [], output.content
     for member in expand(source.path, source.media_type, source.name, source.path.parent, source.limits, source.budget):
         members += 1
@@ -165,12 +174,12 @@ def _problem(name: str) -> str:
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ":" in parts[0] or ".." in parts:
         return "its name points outside the archive"
-    return ""
+    return f"its name is longer than {MAX_NAME_CHARACTERS} characters" if len(name) > MAX_NAME_CHARACTERS else ""
 
 
 def _shown(name: str) -> str:
     """A name on one line."""
-    return "".join(character if character.isprintable() else "?" for character in name)[:500]
+    return "".join(character if character.isprintable() else "?" for character in name)[:MAX_NAME_CHARACTERS]
 
 
 def _unpack(file: IO[bytes], target: Path, packed: int, unpacked: int, limits: ReadLimits, budget: Budget) -> int:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ingest.documents import Metadata
 from ingest.parsers import archives, delimited, kreuzberg_extract, mail, media_types, ocr, pdf, records, text_types
 from ingest.parsers.encodings import find_encoding, read_text, transcode
 from ingest.parsers.output import TextOutput
 from ingest.parsers.reading import Budget, Reader, ReadLimits, Source
+from ingest.parsers.unpacking import UnpackedMember, unpack
 from ingest.texts import index_text
 from mesh.errors import InvalidInput
 
@@ -30,7 +32,10 @@ _RAW_TEXTS = (text_types.PLAIN, text_types.MARKDOWN, text_types.RST, text_types.
 
 @dataclass(frozen=True)
 class ParsedFile:
-    """A parsed file. `text_is_raw`: the raw file itself is the text, and no other was written."""
+    """A parsed file. `text_is_raw`: the raw file itself is the text, and no other was written.
+
+    `members` are the files of an archive; its text only says what it holds.
+    """
 
     media_type: str
     text_is_raw: bool
@@ -39,23 +44,34 @@ class ParsedFile:
     text_length: int
     page_count: int
     found: Metadata
+    members: tuple[UnpackedMember, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ParsedFile":
+        """What `dataclasses.asdict` made."""
+        return cls(**{**values, "members": tuple(UnpackedMember(**member) for member in values["members"])})
 
 
 def parse_file(
-    path: Path, name: str, text: Path, index: Path, recognizer: ocr.Recognizer, limits: ReadLimits
+    path: Path, name: str, text: Path, index: Path, members: Path, recognizer: ocr.Recognizer, limits: ReadLimits
 ) -> ParsedFile:
     """Parses a file called `name`; writes UTF-8 to `text`, unless the file is that already, and a TextIndex to `index`.
 
+    The members of an archive are put into `members`, a folder that is made for them.
     InvalidInput or Unsupported say why it cannot be read; MoreTime how many pages must be recognised.
     """
     media_type = media_types.detect_media_type(path, name)
     source = Source(path, name, media_type, limits, Budget(limits), 0, recognizer, _read_inner)
     if is_raw_text(media_type):
         return _parse_text(source, text, index)
+    unpacked: tuple[UnpackedMember, ...] = ()
     try:
         with text.open("wb") as file:
             output = TextOutput(file, limits.max_text_bytes)
-            found = _reader(media_type)(source, output)
+            if archives.is_container(path, media_type):
+                found, unpacked = _unpack(source, members, output)
+            else:
+                found = _reader(media_type)(source, output)
     except records.NotRecords:
         return _parse_text(replace(source, media_type=text_types.PLAIN), text, index)
     if not output.content:
@@ -64,7 +80,7 @@ def parse_file(
     index.write_bytes(text_index.to_bytes())
     return ParsedFile(
         media_type, False, True, text_index.size_bytes, text_index.length,
-        max((part.place.page for part in output.parts), default=0), found,
+        max((part.place.page for part in output.parts), default=0), found, unpacked,
     )  # fmt: skip
 
 
@@ -85,6 +101,13 @@ def _parse_text(source: Source, text: Path, index: Path) -> ParsedFile:
     if has_index:
         index.write_bytes(text_index.to_bytes())
     return ParsedFile(source.media_type, text_is_raw, has_index, text_index.size_bytes, text_index.length, 0, {})
+
+
+def _unpack(source: Source, folder: Path, output: TextOutput) -> tuple[Metadata, tuple[UnpackedMember, ...]]:
+    unpacked = unpack(source.path, source.media_type, source.name, folder, source.limits)
+    unpacked.describe(output)
+    found: Metadata = {"members": len(unpacked.members), "members_not_read": len(unpacked.refused)}
+    return found, tuple(unpacked.members.values())
 
 
 def _reader(media_type: str) -> Reader:

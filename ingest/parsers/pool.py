@@ -74,10 +74,11 @@ class WorkerPool:
         async with self._process():
             pass
 
-    async def parse(self, path: Path, name: str, text: Path, index: Path) -> ParsedFile | Failure:
-        """Parses one file; a Failure says why it cannot be read."""
+    async def parse(self, path: Path, name: str, text: Path, index: Path, members: Path) -> ParsedFile | Failure:
+        """Parses one file; a Failure says why it cannot be read. The members of an archive are put into a new folder."""
         request = {
-            "task": "parse", "path": str(path), "name": name, "text": str(text), "index": str(index), "recognize": False
+            "task": "parse", "path": str(path), "name": name, "text": str(text), "index": str(index),
+            "members": str(members), "recognize": False,
         }  # fmt: skip
         answer = await self._ask(request, self._limits.parse_timeout_s)
         if isinstance(answer, dict) and "recognize_pages" in answer:
@@ -85,7 +86,7 @@ class WorkerPool:
             answer = await self._ask(
                 {**request, "recognize": True}, self._limits.parse_timeout_s + pages * RECOGNIZE_PAGE_S
             )
-        return answer if isinstance(answer, Failure) else ParsedFile(**answer)
+        return answer if isinstance(answer, Failure) else ParsedFile.from_json(answer)
 
     async def chunk(self, texts: list[TextFile], size: ChunkSize, output: Path) -> list[int] | Failure:
         """Cuts texts; the chunks of all are written to `output`. Answers how many each has."""

@@ -69,9 +69,10 @@ class Worker:
         return {"failure": asdict(failure)}
 
     def _parse(self, request: dict[str, Any]) -> dict[str, Any]:
-        text, index = Path(request["text"]), Path(request["index"])
+        text, index, members = Path(request["text"]), Path(request["index"]), Path(request["members"])
         self._recognizer.has_time = request["recognize"]
-        return asdict(parse_file(Path(request["path"]), request["name"], text, index, self._recognizer, self._limits))
+        path, name = Path(request["path"]), request["name"]
+        return asdict(parse_file(path, name, text, index, members, self._recognizer, self._limits))
 
     def _chunk(self, request: dict[str, Any]) -> dict[str, Any]:
         """Cuts the documents of a batch; writes their chunks to one file, and answers how many each has."""

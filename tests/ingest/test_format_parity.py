@@ -44,7 +44,9 @@ def files(documents: Path, manual: str, format_: str) -> list[Path]:
 
 
 def chunks_of(path: Path, manual: str, collection: str, count: TokenCounter, scratch: Path) -> Iterator[pb.Chunk]:
-    parsed = parse_file(path, path.name, scratch / "t", scratch / "i", Recognizer("eng"), ReadLimits(1 << 28))
+    parsed = parse_file(
+        path, path.name, scratch / "t", scratch / "i", scratch / "m", Recognizer("eng"), ReadLimits(1 << 28)
+    )
     source = path if parsed.text_is_raw else scratch / "t"
     text = source.read_bytes().decode()
     chunker = Chunker(

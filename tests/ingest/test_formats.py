@@ -1,6 +1,8 @@
 """Readers of single formats, on small files made here: what comes out, where it stands, and what is refused."""
 
 import email.message
+import gzip
+import hashlib
 import io
 import tarfile
 import zipfile
@@ -22,11 +24,11 @@ NO_OCR = Recognizer("none")
 def read(
     tmp_path: Path, name: str, data: bytes, limits: ReadLimits = LIMITS
 ) -> tuple[str, TextIndex | None, ParsedFile]:
-    path, text, index = tmp_path / "raw", tmp_path / "text", tmp_path / "index"
+    path, text, index, members = (tmp_path / part for part in ("raw", "text", "index", "members"))
     path.write_bytes(data)
-    parsed = parse_file(path, name, text, index, NO_OCR, limits)
+    parsed = parse_file(path, name, text, index, members, NO_OCR, limits)
     content = (path if parsed.text_is_raw else text).read_bytes().decode()
-    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name not in ("raw", "text", "index")) == []
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"raw", "text", "index", "members"}
     return content, TextIndex.from_bytes(index.read_bytes()) if parsed.has_index else None, parsed
 
 
@@ -129,25 +131,55 @@ def test_a_mailbox_numbers_its_messages(tmp_path: Path) -> None:
     assert found[2].found["messages"] == 3
 
 
-def test_members_of_archives_are_read_where_they_stand(tmp_path: Path) -> None:
-    inner = zipped(("code.py", b"# a comment\ndef f():\n    pass\n"))
+def tarred(*members: tuple[str, bytes], link: str = "") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, data in (("docs/a.md", b"# Title\n\nApples"), ("b.zip", inner), ("c.bin", b"\x00\x01\x02")):
+        for name, data in members:
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-        link = tarfile.TarInfo("link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
+        if link:
+            entry = tarfile.TarInfo("link")
+            entry.type, entry.linkname = tarfile.SYMTYPE, link
+            archive.addfile(entry)
+    return buffer.getvalue()
 
-    found = read(tmp_path, "all.tgz", buffer.getvalue())
 
-    assert place(found, "Apples").member == "docs/a.md"
-    assert place(found, "def f()").member == "b.zip/code.py"
-    assert "c.bin (not read: " in found[0]
-    assert "link (not read: it is a link or a device)" in found[0]
-    assert (found[2].found["members"], found[2].found["members_not_read"]) == (4, 2)
+def unpacked(parsed: ParsedFile) -> dict[str, bytes]:
+    return {member.name: Path(member.path).read_bytes() for member in parsed.members}
+
+
+def test_an_archive_is_taken_apart_and_says_what_it_holds(tmp_path: Path) -> None:
+    inner = zipped(("code.py", b"def f():\n    pass\n"), ("../up.txt", b"x"))
+    members = (
+        ("./docs/a.md", b"# Title"),
+        ("b.zip", inner),
+        ("c.bin", b"\0\1\2"),
+        (".hidden/x", b"x"),
+        ("docs/a.md", b"Later"),
+    )
+
+    text, _, parsed = read(tmp_path, "all.tgz", tarred(*members, link="/etc/passwd"))
+
+    assert unpacked(parsed) == {"docs/a.md": b"Later", "b.zip/code.py": b"def f():\n    pass\n", "c.bin": b"\0\1\2"}
+    assert [member.sha256 for member in parsed.members] == [
+        hashlib.sha256(data).hexdigest() for data in unpacked(parsed).values()
+    ]
+    assert all(Path(member.path).parent == tmp_path / "members" for member in parsed.members)
+    assert text == (
+        "all.tgz is an archive of 3 files, each a document of its own.\n\nNot read:\n"
+        "- b.zip/../up.txt (not read: its name points outside the archive)\n- link (not read: it is a link or a device)\n\n"
+        "Files:\n- docs/a.md\n- b.zip/code.py\n- c.bin\n"
+    )
+    assert parsed.found == {"members": 3, "members_not_read": 2}
+
+
+def test_a_packed_file_is_read_as_what_it_packs(tmp_path: Path) -> None:
+    found = read(tmp_path, "notes.txt.gz", gzip.compress(b"Words in a packed file."))
+
+    assert "Words in a packed file." in found[0]
+    assert place(found, "Words").member == "notes.txt"
+    assert found[2].members == ()
 
 
 def nested(levels: int) -> bytes:
@@ -166,7 +198,8 @@ def nested(levels: int) -> bytes:
         (zipped(("/etc/evil.txt", b"x")), "points outside"),
         (zipped(("C:\\evil.txt", b"x")), "points outside"),
         (nested(5), "archives deep"),
-        (zipped(("a.txt", b"")), "empty"),
+        (zipped((".hidden", b"x")), "holds no files"),
+        (zipped(("a" * 600 + ".txt", b"x")), "name is longer"),
         (zipped(("a.txt", b"hello"))[:-30], "damaged"),
     ],
 )
@@ -175,6 +208,6 @@ def test_archives_are_limited(tmp_path: Path, data: bytes, says: str) -> None:
         read(tmp_path, "a.zip", data)
 
 
-def test_the_text_of_an_archive_is_limited_too(tmp_path: Path) -> None:
+def test_the_text_of_a_packed_file_is_limited_too(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="more than 100 bytes in UTF-8"):
-        read(tmp_path, "a.zip", zipped(("a.txt", b"x" * 200)), ReadLimits(max_text_bytes=100))
+        read(tmp_path, "a.txt.gz", gzip.compress(b"x" * 200), ReadLimits(max_text_bytes=100))

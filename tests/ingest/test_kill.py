@@ -1,10 +1,13 @@
 """Services that are killed with -9 while they work go on where they were: nothing lost, doubled, or redone twice."""
 
 import asyncio
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
@@ -64,6 +67,43 @@ async def test_what_a_killed_worker_carried_goes_on_at_the_other(
                 await asyncio.wait_for(_more_than(retriever, embedded), 120)
         await _all_live_once(retriever, survivor.stub)
     assert _redone(retriever) <= 3 * REDONE_BY_A_KILL
+
+
+async def test_an_archive_killed_while_it_is_taken_apart_gives_each_member_once(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    names = [f"{number}.txt" for number in range(DOCUMENTS)]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writer:
+        for number, name in enumerate(names):
+            writer.writestr(name, content(number))
+    retriever = FakeRetriever()
+    async with serving_retriever(retriever) as target:
+        retriever.gate.clear()
+        async with ingest_process(tmp_path, target, tokenizer_folder, **SETTINGS) as service:
+            job = (await upload(service.stub, "all.zip", archive.getvalue())).job
+        async with ingest_process(tmp_path, target, tokenizer_folder, **SETTINGS) as service:
+            await asyncio.wait_for(_some_members(service.stub), 120)
+        retriever.gate.set()
+        async with ingest_process(tmp_path, target, tokenizer_folder, **SETTINGS) as service:
+            assert (await ended(service.stub, job.name)).state == pb.JOB_STATE_SUCCEEDED
+            found = await _some_members(service.stub)
+            states = [(await ended(service.stub, member.job)).state for member in found]
+            request = pb.FindOrphansRequest(minimum_age=Duration())
+            orphans = [each.orphan async for each in service.stub.FindOrphans(request) if each.HasField("orphan")]
+    assert sorted(member.display_name for member in found) == sorted(f"all.zip/{name}" for name in names)
+    assert states == [pb.JOB_STATE_SUCCEEDED] * DOCUMENTS
+    assert orphans == []
+    assert _redone(retriever) <= REDONE_BY_A_KILL
+
+
+async def _some_members(stub: IngestServiceStub) -> list[pb.Document]:
+    """The members of the archive, as soon as there are any."""
+    while True:
+        listed = (await stub.ListDocuments(pb.ListDocumentsRequest(page_size=1000))).documents
+        if found := [document for document in listed if document.archive]:
+            return found
+        await asyncio.sleep(0.01)
 
 
 async def _upload_all(retriever: FakeRetriever, *services: IngestProcess) -> None:

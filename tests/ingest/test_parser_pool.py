@@ -22,7 +22,7 @@ async def test_a_parser_that_was_killed_costs_no_document(tokenizer_folder: Path
     parser.kill()
     parser.wait(30)
 
-    parsed = await pool.parse(source, "page.md", tmp_path / "text", tmp_path / "index")
+    parsed = await pool.parse(source, "page.md", tmp_path / "text", tmp_path / "index", tmp_path / "members")
 
     assert isinstance(parsed, ParsedFile)
     await pool.close()

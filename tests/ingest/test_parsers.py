@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ async def pool(tokenizer_folder: Path) -> AsyncIterator[WorkerPool]:
 async def parse_and_check(pool: WorkerPool, path: Path, folder: Path) -> ParsedFile | Failure:
     """Parses and cuts a file; every chunk must be the text at its span, in characters and in bytes."""
     text, index, output = folder / "text", folder / "index", folder / "chunks"
-    parsed = await pool.parse(path, path.name, text, index)
+    with TemporaryDirectory(dir=folder) as scratch:
+        parsed = await pool.parse(path, path.name, text, index, Path(scratch) / "members")
     if isinstance(parsed, Failure):
         return parsed
     source = path if parsed.text_is_raw else text
@@ -153,13 +155,14 @@ async def test_a_worker_that_takes_too_long_is_replaced(
     try:
         large = documents_folder / "debian"
         slow = await pool.parse(
-            next(large.rglob("debian-reference.en.pdf")), "slow.pdf", tmp_path / "t", tmp_path / "i"
+            next(large.rglob("debian-reference.en.pdf")), "slow.pdf", tmp_path / "t", tmp_path / "i", tmp_path / "m"
         )
         assert isinstance(slow, Failure)
         assert "was stopped" in slow.message
         quick = tmp_path / "quick.txt"
         quick.write_text("Still here.")
-        assert isinstance(await pool.parse(quick, "quick.txt", tmp_path / "t", tmp_path / "i"), ParsedFile)
+        read = await pool.parse(quick, "quick.txt", tmp_path / "t", tmp_path / "i", tmp_path / "m")
+        assert isinstance(read, ParsedFile)
     finally:
         await pool.close()
 
