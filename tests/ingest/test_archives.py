@@ -163,6 +163,7 @@ async def test_deleting_an_archive_while_its_members_are_on_their_way(service: S
     assert list(left.documents) == []
 
 
+@pytest.mark.slow
 async def test_a_command_waits_for_the_members_and_sync_lets_them_be(service: Service, tmp_path: Path) -> None:
     (tmp_path / "sent.zip").write_bytes(zipped(x__a=words("waited"), y=words("also"), empty=b""))
     first = await run(service, tmp_path, "sync/")
