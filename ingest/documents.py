@@ -157,7 +157,7 @@ def _name_problem(name: str) -> str:
     if parts[0] == "" or (len(parts[0]) == 2 and parts[0][1] == ":" and len(parts) > 1):
         return "is an absolute path"
     if any(part in ("", ".", "..") for part in parts):
-        return "holds an empty part or one of . and .."
+        return "holds an empty part, '.' or '..'"
     return ""
 
 

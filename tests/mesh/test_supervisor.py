@@ -1,6 +1,7 @@
 """The supervisor with real processes: order, restart, lock, ports, and nothing left behind."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,7 +19,8 @@ from mesh import discovery
 from mesh.discovery import MeshAddresses
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from mesh.health import is_healthy
-from mesh.supervisor import Service, Supervisor, supervised
+from mesh.supervisor import BAD_SETTINGS, Service, Supervisor, supervised
+from mesh.up import gateway_binary
 
 SLEEPER = Path(__file__).with_name("sleeper.py")
 ADDRESSES = MeshAddresses(os.getpid(), "http://127.0.0.1:1", {"retriever": "127.0.0.1:2"})
@@ -112,6 +115,75 @@ async def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) ->
             async with mesh([[sleeper("first"), sleeper("late", other.getsockname()[1])]], tmp_path, Events()):
                 pass
     assert children() == []
+
+
+async def test_a_taken_port_of_metrics_is_refused_too(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with pytest.raises(InvalidInput, match=f"Port {taken} for the only is taken"):
+            async with mesh([[replace(sleeper("only"), other_ports=(taken,))]], tmp_path, Events()):
+                pass
+
+
+async def test_a_data_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedPrecondition, match="cannot be used: Not a directory"):
+        async with mesh([[sleeper("only")]], tmp_path / "file", Events()):
+            pass
+
+
+async def test_what_cannot_be_run_fails_at_once(tmp_path: Path) -> None:
+    (tmp_path / "program").touch(mode=0o644)
+    service = replace(sleeper("only"), command=(str(tmp_path / "program"),))
+    with pytest.raises(Unavailable, match=r"The only cannot be run: .*Permission denied"):
+        async with mesh([[service]], tmp_path, Events()):
+            pass
+
+
+async def test_wrong_settings_are_not_tried_again(tmp_path: Path) -> None:
+    events = Events()
+    service = replace(sleeper("only"), command=(sys.executable, "-c", "raise SystemExit(2)"))
+    with pytest.raises(Unavailable, match="exit code 2"):
+        async with mesh([[service]], tmp_path, events):
+            pass
+    assert events.seen == []
+
+
+@pytest.mark.slow
+def test_a_service_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "retriever", "--store=bogus", f"--data={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == BAD_SETTINGS
+    assert "store: Input should be 'edge' or 'server'" in done.stderr
+
+
+async def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    events = Events()
+    never_healthy = replace(sleeper("late"), address=f"127.0.0.1:{free_port()}")
+
+    async def start() -> None:
+        async with mesh([[sleeper("first")], [never_healthy]], tmp_path, events):
+            raise AssertionError("it came up")
+
+    starting = asyncio.create_task(start())
+    await events.until("first", "healthy")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert children() == []
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_only_a_program_is_taken_for_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "gateway"
+    program.touch(mode=0o644)
+    monkeypatch.setenv("MURPHEY_GATEWAY_BINARY", str(program))
+    assert gateway_binary() is None
+    program.chmod(0o755)
+    assert gateway_binary() == program
 
 
 def test_a_service_ends_when_its_supervisor_is_gone() -> None:

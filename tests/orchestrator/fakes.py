@@ -108,7 +108,7 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         if self.failure:
             raise self.failure
         if request.name not in ("", self.name):
-            raise NotFound(f"There is no model {request.name}; this generator serves {self.name}.", field="model")
+            raise NotFound(f"There is no model {request.name}; this generator serves {self.name}.", field="name")
         return gen.GetModelResponse(
             model=gen.Model(name=self.name, version="1", context_tokens=self.context_tokens, default=True)
         )

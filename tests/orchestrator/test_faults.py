@@ -64,13 +64,13 @@ async def test_bad_input_names_the_field(client: Client, fields: dict[str, objec
 
 
 async def test_unknown_things_are_not_found(client: Client) -> None:
-    for fields, name in (
-        ({"collection": "collections/nowhere"}, "collections/nowhere"),
-        ({"model": "models/gpt"}, "models/gpt"),
-        ({"conversation": "conversations/none"}, "conversations/none"),
+    for fields, name, at in (
+        ({"collection": "collections/nowhere"}, "collections/nowhere", "question.collection"),
+        ({"model": "models/gpt"}, "models/gpt", "question.model"),
+        ({"conversation": "conversations/none"}, "conversations/none", None),
     ):
         error = await failure_of(client, **fields)  # pyright: ignore[reportArgumentType]
-        assert type(error).__name__ == "NotFound"
+        assert (type(error).__name__, error.field) == ("NotFound", at)
         assert name in error.message
 
 

@@ -43,13 +43,15 @@ func unwrapped(err error) error {
 	return err
 }
 
-// cleaned takes the name of the decoder and its odd space from the messages of bodies and queries that could not be read.
+// cleaned tells what is the matter with a body or a query that could not be read, without the decoder's name and odd space.
+// An error of a service's has details, and one with an HTTP status of its own is the gateway's; both are as they should be.
 func cleaned(err error, failure *status.Status) error {
-	text, found := strings.CutPrefix(failure.Message(), "proto:")
-	if !found || failure.Code() != codes.InvalidArgument {
+	withStatus := (*runtime.HTTPStatusError)(nil)
+	if failure.Code() != codes.InvalidArgument || len(failure.Details()) > 0 || errors.As(err, &withStatus) {
 		return err
 	}
-	return status.Error(codes.InvalidArgument, "The request cannot be read: "+strings.TrimLeft(text, " \u00a0"))
+	reason := strings.TrimLeft(strings.TrimPrefix(failure.Message(), "proto:"), " \u00a0")
+	return status.Error(codes.InvalidArgument, "The request cannot be read: "+reason)
 }
 
 // setRetryAfter turns RetryInfo into the header that HTTP clients know, in whole seconds, at least one.

@@ -72,11 +72,12 @@ func TestBadRequestsAreRefusedInClearJSON(t *testing.T) {
 		says               string
 	}{
 		{"POST", "/v1/answers", `{"qestion":{}}`, 400, codes.InvalidArgument, `The request cannot be read: (line 1:2): unknown field "qestion"`},
-		{"POST", "/v1/answers", `{"question"`, 400, codes.InvalidArgument, ""},
-		{"POST", "/v1/answers", "\xff", 400, codes.InvalidArgument, ""},
+		{"POST", "/v1/answers", `{"question"`, 400, codes.InvalidArgument, "The request cannot be read: "},
+		{"POST", "/v1/answers", "\xff", 400, codes.InvalidArgument, "The request cannot be read: "},
 		{"POST", "/v1/answers", long, 413, codes.InvalidArgument, "limit of 1000 bytes"},
 		{"POST", "/v1/answers:stream", long, 413, codes.InvalidArgument, "limit of 1000 bytes"},
 		{"GET", "/v1/jobs?page_size=many", "", 400, codes.InvalidArgument, "page_size"},
+		{"GET", "/v1/documents?state=odd", "", 400, codes.InvalidArgument, "The request cannot be read: "},
 		{"GET", "/v1/nothing", "", 404, codes.NotFound, "/openapi.json"},
 		{"PUT", "/v1/answers", "{}", 405, codes.Unimplemented, "does not take PUT"},
 		{"GET", "/murphey.generator.v1.GeneratorService/ListModels", "", 404, codes.NotFound, ""},
