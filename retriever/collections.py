@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mesh import logs
-from mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput, MurpheyError, NotFound
+from mesh.errors import AlreadyExists, InvalidInput, MurpheyError, NotFound
 from mesh.names import DEFAULT_COLLECTION
+from retriever.batching import EmbeddingQueue
 from retriever.catalog import Catalog, CollectionRecord
 from retriever.chunks import MetadataValue
-from retriever.embedding import Embedder
 from retriever.filters import MAX_FIELDS, Fields
+from retriever.named_embedders import NamedEmbedders
 from retriever.sparse import DEFAULT_LANGUAGE, words_of
 from retriever.stores.base import Counts, Store
 
@@ -38,8 +39,8 @@ class NewCollection:
 class Collections:
     """The collections of this retriever."""
 
-    def __init__(self, catalog: Catalog, store: Store, embedder: Embedder) -> None:
-        self._catalog, self._store, self._embedder = catalog, store, embedder
+    def __init__(self, catalog: Catalog, store: Store, embedders: NamedEmbedders) -> None:
+        self._catalog, self._store, self._embedders = catalog, store, embedders
         self._records: dict[str, CollectionRecord] = {}
         self._lock = asyncio.Lock()
 
@@ -56,8 +57,8 @@ class Collections:
 
     async def create(self, new: NewCollection) -> CollectionRecord:
         """The collection, made unless it is there. AlreadyExists when one of that name has other settings."""
+        record = await self._planned(new)
         async with self._lock:
-            record = self._planned(new)
             self._records = await self._catalog.load()
             there = self._records.get(new.id)
             if there is not None:
@@ -81,16 +82,10 @@ class Collections:
                 f"There is no collection {collection!r}. Create it first, or use one of: {known}.", field="collection"
             ) from None
 
-    async def usable(self, collection: str) -> CollectionRecord:
-        """The collection, when its vectors are those of this retriever's embedder; otherwise FailedPrecondition."""
+    async def usable(self, collection: str) -> tuple[CollectionRecord, EmbeddingQueue]:
+        """The collection with the embedder that it was made with; FailedPrecondition when this retriever has none such."""
         record = await self.get(collection)
-        mine = (self._embedder.name, self._embedder.version)
-        if (record.embedder, record.embedder_version) != mine:
-            raise FailedPrecondition(
-                f"The collection {collection!r} was embedded by {record.embedder} ({record.embedder_version}), and this "
-                f"retriever runs {mine[0]} ({mine[1]}). Run it with that embedder, or ingest into a new collection."
-            )
-        return record
+        return record, await self._embedders.of_index(record.embedder, record.embedder_version, collection)
 
     async def list(self, after: str, size: int) -> list[CollectionRecord]:
         """The next `size` by id."""
@@ -130,13 +125,8 @@ class Collections:
             self._records[collection] = replace(record, fields=fields)
             await self._catalog.put(self._records[collection])
 
-    def _planned(self, new: NewCollection) -> CollectionRecord:
-        embedder = self._embedder
-        if new.embedder not in ("", embedder.name):
-            raise InvalidInput(
-                f"This retriever has no embedder {new.embedder[:100]!r}; it has {embedder.name!r}.",
-                field="collection.embedder",
-            )
+    async def _planned(self, new: NewCollection) -> CollectionRecord:
+        embedder = (await self._embedders.queue(new.embedder, "collection.embedder")).embedder
         chunk_tokens, overlap_tokens = _chunking(new, embedder.max_tokens)
         language = (new.language or DEFAULT_LANGUAGE).lower()
         words_of(language)
@@ -147,6 +137,7 @@ class Collections:
             embedder=embedder.name,
             embedder_version=embedder.version,
             dimensions=embedder.dimensions,
+            max_tokens=embedder.max_tokens,
             chunk_tokens=chunk_tokens,
             overlap_tokens=overlap_tokens,
             language=language,

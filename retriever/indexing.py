@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retriever.batching import EmbeddingQueue
 from retriever.chunks import Chunk, Description, DocumentVersion, text_to_index
 from retriever.collections import Collections
-from retriever.embedding import Purpose, Vectors
+from retriever.embedding import Purpose
 from retriever.sparse import SparseVector, words_of
 from retriever.stores.base import Counts, IndexedChunk, Selection, Store
 
@@ -26,8 +25,8 @@ class Stored:
 class Indexer:
     """The retriever's writing side."""
 
-    def __init__(self, collections: Collections, embedding: EmbeddingQueue, store: Store) -> None:
-        self._collections, self._embedding, self._store = collections, embedding, store
+    def __init__(self, collections: Collections, store: Store) -> None:
+        self._collections, self._store = collections, store
 
     async def upsert(
         self,
@@ -39,11 +38,11 @@ class Indexer:
         twins: Sequence[str] = (),
     ) -> Stored:
         """All or none. `vectors` holds None for a chunk that is to be embedded here, unless its twin, by id, has a vector."""
-        record = await self._collections.usable(collection)
+        record, embedding = await self._collections.usable(collection)
         vectors = await self._from_twins(record.index, chunks, vectors, twins)
         missing = [row for row, vector in enumerate(vectors) if vector is None]
         texts = [text_to_index(chunks[row]) for row in missing]
-        embedded = await self._embedding.embed(texts, Purpose.DOCUMENT)
+        embedded = await embedding.embed(texts, Purpose.DOCUMENT)
         dense: list[Sequence[float]] = [vector if vector is not None else () for vector in vectors]
         for row, vector in zip(missing, embedded, strict=True):
             dense[row] = vector  # pyright: ignore[reportArgumentType] - a row of numbers
@@ -51,7 +50,7 @@ class Indexer:
         await self._collections.learn_fields(collection, [chunk.metadata for chunk in chunks])
         items = [IndexedChunk(*parts) for parts in zip(chunks, dense, sparse, strict=True)]
         await self._store.upsert(record.index, items, staged=staged)
-        self._embedding.stored(texts)
+        embedding.stored(texts)
         return Stored(len(chunks), len(missing), record.index_version)
 
     async def stored(self, collection: str) -> Mapping[DocumentVersion, Counts]:
@@ -88,12 +87,6 @@ class Indexer:
         """Returns how many chunks there were."""
         record = await self._collections.get(collection)
         return await self._store.delete(record.index, selection)
-
-    async def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
-        """(n, dimensions)."""
-        vectors = await self._embedding.embed(texts, purpose)
-        self._embedding.stored(texts if purpose is Purpose.DOCUMENT else ())
-        return vectors
 
 
 def unit(vector: Sequence[float]) -> Sequence[float]:

@@ -8,19 +8,19 @@ from retriever.embedding import Purpose, Vectors
 
 
 class QueryVectors:
-    """The vectors of questions, made by the queue that all calls share."""
+    """The vectors of questions, of every embedder."""
 
-    def __init__(self, queue: EmbeddingQueue, cache: ByteCache) -> None:
-        self._queue, self._cache = queue, cache
+    def __init__(self, cache: ByteCache) -> None:
+        self._cache = cache
 
-    async def of_query(self, text: str, use: Use) -> Vectors:
-        """(dimensions,)."""
-        embedder = self._queue.embedder
+    async def of_query(self, queue: EmbeddingQueue, text: str, use: Use) -> Vectors:
+        """(dimensions,), made by the queue that all calls of an embedder share."""
+        embedder = queue.embedder
         key = digest(embedder.name, embedder.version, text)
         kept = self._cache.get(key, use)
         if kept is not None:
             return np.frombuffer(kept, np.float32)
-        vector = (await self._queue.embed([text], Purpose.QUERY))[0]
+        vector = (await queue.embed([text], Purpose.QUERY))[0]
         if use.write:
             self._cache.put(key, vector.tobytes())
         return vector

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mesh.caching import Use
 from retriever import filters
+from retriever.batching import EmbeddingQueue
 from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, DocumentVersion
 from retriever.collections import Collections
@@ -55,15 +56,15 @@ class Found:
 class Searcher:
     """The retriever's reading side."""
 
-    def __init__(self, collections: Collections, embedding: QueryVectors, store: Store) -> None:
-        self._collections, self._embedding, self._store = collections, embedding, store
+    def __init__(self, collections: Collections, vectors: QueryVectors, store: Store) -> None:
+        self._collections, self._vectors, self._store = collections, vectors, store
 
     async def search(self, question: Question) -> Found:
         """What fits best; empty when nothing fits."""
-        record = await self._collections.usable(question.collection)
+        record, embedding = await self._collections.usable(question.collection)
         filters.check(question.condition, record.fields)
         started = time.perf_counter()
-        query = await self._in_vectors(question, record)
+        query = await self._in_vectors(question, record, embedding)
         embedded = time.perf_counter()
         hits = await self._store.search(record.index, query) if query else []
         if question.minimum_score is not None:
@@ -71,7 +72,9 @@ class Searcher:
         passages = await self._with_neighbors(record.index, hits, question.neighbors)
         return Found(passages, record.index_version, embedded - started, time.perf_counter() - embedded)
 
-    async def _in_vectors(self, question: Question, record: CollectionRecord) -> StoreQuery | None:
+    async def _in_vectors(
+        self, question: Question, record: CollectionRecord, embedding: EmbeddingQueue
+    ) -> StoreQuery | None:
         """None when the question has no words to look for."""
         dense, sparse = question.vector, None
         if question.mode is not Mode.DENSE:
@@ -79,7 +82,7 @@ class Searcher:
             if sparse is None and question.mode is Mode.SPARSE:
                 return None
         if question.mode is not Mode.SPARSE and dense is None:
-            dense = await self._embedding.of_query(question.text, question.use)  # pyright: ignore[reportAssignmentType] - a row of numbers
+            dense = await self._vectors.of_query(embedding, question.text, question.use)  # pyright: ignore[reportAssignmentType] - a row of numbers
         return StoreQuery(question.mode, question.limit, dense, sparse, question.condition)  # pyright: ignore[reportArgumentType] - a row of numbers
 
     async def _with_neighbors(self, index: str, hits: Sequence[Hit], reach: int) -> list[Passage]:

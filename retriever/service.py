@@ -18,9 +18,10 @@ from retriever.bounds import check_count
 from retriever.catalog import CollectionRecord
 from retriever.chunks import DocumentVersion
 from retriever.collections import Collections
-from retriever.embedding import Embedder, Purpose
+from retriever.embedding import Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
+from retriever.named_embedders import NamedEmbedders
 from retriever.search import Question, Searcher
 from retriever.stores.base import Counts
 
@@ -38,15 +39,20 @@ class RetrieverServicer(RetrieverServiceServicer):
     """murphey.retriever.v1.RetrieverService."""
 
     def __init__(
-        self, collections: Collections, indexer: Indexer, searcher: Searcher, embedder: Embedder, kept: KeptSearches
+        self,
+        collections: Collections,
+        indexer: Indexer,
+        searcher: Searcher,
+        embedders: NamedEmbedders,
+        kept: KeptSearches,
     ) -> None:
-        self._collections, self._indexer, self._searcher, self._embedder = collections, indexer, searcher, embedder
+        self._collections, self._indexer, self._searcher, self._embedders = collections, indexer, searcher, embedders
         self._kept = kept
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         use = to_use(request.cache, "cache")
-        question = replace(messages.to_question(request, self._embedder.dimensions), use=use)
-        record = await self._collections.usable(question.collection)
+        record, _ = await self._collections.usable(collection_id(request.collection))
+        question = replace(messages.to_question(request, record.dimensions), use=use)
         return await self._kept.search(request, record.index, use, lambda: self._search(question))
 
     async def _search(self, question: Question) -> pb.SearchResponse:
@@ -61,7 +67,8 @@ class RetrieverServicer(RetrieverServiceServicer):
     async def UpsertChunks(self, request: pb.UpsertChunksRequest, context: Context) -> pb.UpsertChunksResponse:
         collection = collection_id(request.collection)
         check_count("chunks", len(request.chunks), MAX_CHUNKS)
-        chunks, vectors, twins = messages.to_chunks(request.chunks, collection, self._embedder.dimensions)
+        dimensions = (await self._collections.get(collection)).dimensions
+        chunks, vectors, twins = messages.to_chunks(request.chunks, collection, dimensions)
         done = await self._indexer.upsert(collection, chunks, vectors, staged=request.staged, twins=twins)
         return pb.UpsertChunksResponse(stored=done.stored, embedded=done.embedded, index_version=done.index_version)
 
@@ -111,8 +118,11 @@ class RetrieverServicer(RetrieverServiceServicer):
         messages.check_texts(request.texts)
         if request.purpose not in _PURPOSES:
             raise InvalidInput(f"There is no purpose {request.purpose}.", field="purpose")
-        vectors = await self._indexer.embed(list(request.texts), _PURPOSES[request.purpose])
-        embedder = f"{self._embedder.name}@{self._embedder.version}"
+        queue = await self._embedders.queue(request.embedder)
+        purpose = _PURPOSES[request.purpose]
+        vectors = await queue.embed(list(request.texts), purpose)
+        queue.stored(request.texts if purpose is Purpose.DOCUMENT else ())
+        embedder = f"{queue.embedder.name}@{queue.embedder.version}"
         return pb.EmbedResponse(vectors=[pb.Vector(values=row) for row in vectors.tolist()], embedder=embedder)
 
     async def CreateCollection(
@@ -144,7 +154,7 @@ class RetrieverServicer(RetrieverServiceServicer):
 
     async def _shown(self, record: CollectionRecord) -> pb.Collection:
         counts = await self._collections.counts(record)
-        return messages.collection_message(record, counts, self._embedder.max_tokens)
+        return messages.collection_message(record, counts, record.max_tokens or self._embedders.default.max_tokens)
 
 
 def _stored_message(version: DocumentVersion, counts: Counts) -> pb.StoredVersion:

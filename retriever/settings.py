@@ -15,6 +15,10 @@ class RetrieverSettings(ServiceSettings):
     embedder: str = Field(
         default="all-minilm-l6-v2", description="A sentence-transformers model: known name, folder or hub id."
     )
+    more_embedders: tuple[str, ...] = Field(
+        default=(),
+        description="Other models that collections may name, beside those that can be pulled; opened when first needed.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the embedder runs; auto prefers CUDA."
     )

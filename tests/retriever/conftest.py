@@ -16,12 +16,12 @@ from mesh.server import Hosted, serving
 from mesh.weights import resolve
 from murphey.retriever.v1 import retriever_pb2_grpc
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
-from retriever.batching import EmbeddingQueue
 from retriever.catalog import FileCatalog
 from retriever.collections import Collections
 from retriever.corpus import ProcessCorpusVersions
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
+from retriever.named_embedders import NamedEmbedders
 from retriever.query_vectors import QueryVectors
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
@@ -30,7 +30,7 @@ from retriever.stores.base import Store
 from retriever.stores.edge.store import EdgeStore
 from retriever.stores.server.store import ServerStore
 from retriever.stores.versioned import VersionedStore
-from tests.retriever.fakes import WordsEmbedder
+from tests.retriever.fakes import WordsEmbedder, open_fake
 
 
 def shared_data() -> Path:
@@ -91,17 +91,16 @@ class Served:
 async def served(tmp_path: Path, edge_store: EdgeStore) -> AsyncIterator[Served]:
     """The whole service but for the model, over real gRPC."""
     embedder = WordsEmbedder()
-    queue = EmbeddingQueue(embedder, max_waiting_texts=3_000)
+    embedders = NamedEmbedders(embedder, ["more-words", "broken"], open_fake, max_waiting_texts=3_000)
     versions = ProcessCorpusVersions()
     store = VersionedStore(edge_store, versions)
-    collections = Collections(FileCatalog(tmp_path / "catalog.json"), store, embedder)
+    collections = Collections(FileCatalog(tmp_path / "catalog.json"), store, embedders)
     await collections.open()
-    vectors = QueryVectors(queue, ByteCache("queries", 100_000))
-    indexer, searcher = Indexer(collections, queue, store), Searcher(collections, vectors, store)
+    searcher = Searcher(collections, QueryVectors(ByteCache("queries", 100_000)), store)
     kept = KeptSearches(ByteCache("searches", 100_000), versions)
-    servicer = RetrieverServicer(collections, indexer, searcher, embedder, kept)
+    servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, embedders, kept)
     hosted = Hosted(NAME, partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer))
     settings = RetrieverSettings(data=tmp_path, drain_s=0)
     async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Served(RetrieverServiceStub(channel), embedder, edge_store)
-    await queue.close()
+    await embedders.close()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mesh.errors import FailedPrecondition
 from mesh.places import Place
 from retriever.chunks import Chunk, MetadataValue
 from retriever.embedding import Purpose, Vectors
@@ -21,8 +22,8 @@ class WordsEmbedder:
 
     name, version, dimensions, max_tokens = "words", "1", DIMENSIONS, 64
 
-    def __init__(self, slices_at_once: int = 1) -> None:
-        self.slices_at_once = slices_at_once
+    def __init__(self, slices_at_once: int = 1, name: str = "words") -> None:
+        self.name, self.slices_at_once = name, slices_at_once
         self.batches: list[tuple[Purpose, int]] = []
         self.may_run = threading.Event()
         self.may_run.set()
@@ -36,6 +37,22 @@ class WordsEmbedder:
 
     def close(self) -> None:
         pass
+
+
+class MoreWordsEmbedder(WordsEmbedder):
+    """Another embedder: more numbers to a vector, and another window."""
+
+    dimensions, max_tokens = DIMENSIONS + 1, 128
+
+    def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
+        return np.pad(super().embed(texts, purpose), ((0, 0), (0, 1)))
+
+
+def open_fake(name: str) -> WordsEmbedder:
+    """`broken` cannot be loaded."""
+    if name == "broken":
+        raise FailedPrecondition("The embedder broken cannot be loaded: it is broken")
+    return MoreWordsEmbedder(name=name)
 
 
 def vector_of(text: str) -> Vectors:

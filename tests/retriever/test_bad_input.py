@@ -15,6 +15,7 @@ from tests.retriever.fakes import DIMENSIONS
 from tests.retriever.requests import message, on, struct
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+FAILED = grpc.StatusCode.FAILED_PRECONDITION
 NAN = math.nan
 DEEP = filter_pb2.Filter()
 for _ in range(9):
@@ -72,6 +73,8 @@ BAD = [
     ("CreateCollection", pb.CreateCollectionRequest(collection=pb.Collection(name="collections/A")), INVALID, "lower-case"),
     ("CreateCollection", pb.CreateCollectionRequest(collection=pb.Collection(name="collections/a", language="klingon")), INVALID, "klingon"),
     ("CreateCollection", pb.CreateCollectionRequest(collection=pb.Collection(name="collections/a", embedder="gpt")), INVALID, "it has 'words'"),
+    ("CreateCollection", pb.CreateCollectionRequest(collection=pb.Collection(name="collections/a", embedder="broken")), FAILED, "it is broken"),
+    ("Embed", pb.EmbedRequest(texts=["x"], embedder="gpt"), INVALID, "it has 'words', 'broken', 'more-words'"),
     ("CreateCollection", pb.CreateCollectionRequest(collection=pb.Collection(name="collections/a", chunking=pb.Chunking(chunk_tokens=65))), INVALID, "16 to 64"),
     ("CreateCollection", pb.CreateCollectionRequest(collection=pb.Collection(name="collections/a", chunking=pb.Chunking(overlap_tokens=60))), INVALID, "0 to 32"),
     ("GetCollection", pb.GetCollectionRequest(name="collections/none"), NOT_FOUND, "'none'"),

@@ -118,6 +118,25 @@ async def test_embed(served: Served) -> None:
     assert response.embedder == "words@1"
 
 
+async def test_a_collection_with_another_embedder(served: Served) -> None:
+    """Its chunks are embedded, and its questions asked, with its own; the others keep theirs."""
+    wanted = pb.Collection(name="collections/more", embedder="more-words")
+    made = (await served.stub.CreateCollection(pb.CreateCollectionRequest(collection=wanted))).collection
+    assert (made.embedder, made.dimensions, made.max_embedder_tokens) == ("more-words", DIMENSIONS + 1, 128)
+    await store(served, message("tea"))
+    before = len(served.embedder.batches)
+    chunk = message("green tea", document="b")
+    chunk.document = "collections/more/documents/b"
+    await served.stub.UpsertChunks(pb.UpsertChunksRequest(collection="collections/more", chunks=[chunk]))
+    found = await served.stub.Search(pb.SearchRequest(collection="collections/more", text="tea"))
+    assert [passage.chunk.text for passage in found.passages] == ["green tea"]
+    vectors = await served.stub.Embed(pb.EmbedRequest(texts=["tea"], embedder="more-words"))
+    assert (len(vectors.vectors[0].values), vectors.embedder) == (DIMENSIONS + 1, "more-words@1")
+    request = pb.SearchRequest(collection="collections/more", vector=vectors.vectors[0])
+    assert len((await served.stub.Search(request)).passages) == 1
+    assert len(served.embedder.batches) == before
+
+
 async def test_collections(served: Served) -> None:
     wanted = pb.Collection(
         name="collections/notes", language="german", chunking=pb.Chunking(chunk_tokens=32, overlap_tokens=0)

@@ -13,6 +13,8 @@ from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from orchestrator.evaluation.clients.mesh import LiveMesh
 
 TIMEOUT_S = 60.0
+PREPARE_TIMEOUT_S = 600.0
+"""An embedder is converted for the retriever's machine when it is named for the first time."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ async def create_collection(mesh: LiveMesh, identifier: str, settings: Collectio
     )
     request = retriever_pb2.CreateCollectionRequest(collection=collection)
     with translated("retriever"):
-        await RetrieverServiceStub(mesh.retriever).CreateCollection(request, timeout=TIMEOUT_S)
+        await RetrieverServiceStub(mesh.retriever).CreateCollection(request, timeout=PREPARE_TIMEOUT_S)
 
 
 async def searchable(mesh: LiveMesh, name: str) -> Searchable:
