@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import grpc.aio
+import psutil
 
 from mesh.channel import open_channel
 from mesh.errors import Unavailable
@@ -49,16 +50,23 @@ def withdraw(data: Path) -> None:
 
 
 def find(data: Path) -> MeshAddresses:
-    """The mesh of a data folder; Unavailable when none runs."""
+    """The mesh of a data folder; Unavailable when none runs, be it that the last one was killed and could not withdraw."""
     path = data / _FILE
     try:
-        return MeshAddresses(**json.loads(path.read_text()))
+        found = MeshAddresses(**json.loads(path.read_text()))
     except FileNotFoundError:
-        raise Unavailable(
-            f"No mesh runs on the data folder {data}. Start one with `murphey up --data {data}`, or name one by --target."
-        ) from None
+        raise _none_runs(data) from None
     except (json.JSONDecodeError, TypeError) as error:
         raise Unavailable(f"{path} is damaged; stop the mesh and start it again.") from error
+    if not psutil.pid_exists(found.pid):
+        raise _none_runs(data)
+    return found
+
+
+def _none_runs(data: Path) -> Unavailable:
+    return Unavailable(
+        f"No mesh runs on the data folder {data}. Start one with `murphey up --data {data}`, or name one by --target."
+    )
 
 
 def address_of(service: ServiceName, data: Path, target: str | None) -> str:

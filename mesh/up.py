@@ -69,7 +69,7 @@ async def _up(data: Path, port_base: int, as_json: bool) -> None:
 
 def _cancel_on_signals(task: asyncio.Task[None] | None) -> None:
     assert task is not None  # noqa: S101 - called from a coroutine
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last when the terminal is closed
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 

@@ -54,7 +54,7 @@ async def next_lines(process: Process, count: int) -> dict[str, str]:
 async def mesh(data: Path, tokenizer: Path) -> AsyncIterator[Service]:
     """A service that commands find in a data folder, at another port each time."""
     async with running_service(data, tokenizer) as service:
-        publish(MeshAddresses(0, "", {"ingest": service.address}), data)
+        publish(MeshAddresses(os.getpid(), "", {"ingest": service.address}), data)
         try:
             yield service
         finally:

@@ -78,6 +78,14 @@ async def test_waves_start_in_order_and_all_are_stopped(tmp_path: Path) -> None:
         discovery.find(tmp_path)
 
 
+def test_a_mesh_that_was_killed_is_not_found(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    discovery.publish(replace(ADDRESSES, pid=ended.pid), tmp_path)
+    with pytest.raises(Unavailable, match="No mesh runs"):
+        discovery.find(tmp_path)
+
+
 async def test_a_killed_service_comes_back(tmp_path: Path) -> None:
     events = Events()
     service = sleeper("only")
