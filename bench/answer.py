@@ -101,7 +101,7 @@ def _shuffled_queries() -> list[corpora.Query]:
 
 
 def _request(question: str, tokens: int) -> pb.StreamAnswerRequest:
-    request = pb.StreamAnswerRequest(question=pb.Question(text=question, passage_limit=PASSAGE_LIMIT))
+    request = pb.StreamAnswerRequest(question=pb.Question(text=question, passage_limit=PASSAGE_LIMIT, cache=AFRESH))
     request.question.sampling.max_tokens = tokens
     request.question.sampling.min_tokens = tokens
     return request

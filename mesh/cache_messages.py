@@ -13,4 +13,12 @@ def to_use(message: cache_pb2.CacheControl, field: str) -> Use:
             f"max_age is {age.seconds + age.nanos / 1e9} s; it must be 0 or more.", field=f"{field}.max_age"
         )
     max_age_s = age.seconds + age.nanos / 1e9 if message.HasField("max_age") else None
-    return Use(read=not message.no_cache, write=not message.no_store, max_age_s=max_age_s)
+    return Use(read=not message.no_cache, write=not message.no_store, max_age_s=max_age_s, sampled=message.sampled)
+
+
+def from_use(use: Use) -> cache_pb2.CacheControl:
+    """The message that `to_use` was given."""
+    message = cache_pb2.CacheControl(no_cache=not use.read, no_store=not use.write, sampled=use.sampled)
+    if use.max_age_s is not None:
+        message.max_age.FromNanoseconds(round(use.max_age_s * 1e9))
+    return message

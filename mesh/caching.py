@@ -32,6 +32,11 @@ class Use:
     read: bool = True
     write: bool = True
     max_age_s: float | None = None
+    sampled: bool = False
+    """Only for answers: whether those count that were drawn by chance."""
+
+
+DEFAULT_USE = Use()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class ByteCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: bytes, use: Use = Use()) -> bytes | None:
+    def get(self, key: bytes, use: Use = DEFAULT_USE) -> bytes | None:
         """What is kept under the key, unless the call does not want it or it is too old for it."""
         if not self.enabled:
             return None

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from mesh import logs, metrics
-from mesh.errors import NotFound, Overloaded, Unavailable
+from mesh.errors import Overloaded, Unavailable
 from orchestrator.attribution import Evidence, Support, Thresholds
 from orchestrator.citations import Citer
-from orchestrator.conversations import Conversations, StoredTurn, search_text
+from orchestrator.conversations import Conversations, remember, search_text
 from orchestrator.course import Course
 from orchestrator.events import Event, Finish, Generated, Outcome, SourcesFound, Started
 from orchestrator.ports import Documents, Generator, Model, Retriever
@@ -22,7 +21,7 @@ from orchestrator.sources import SearchResult
 from orchestrator.verification import Verifier
 
 log = logs.get(__name__)
-_ANSWERS = metrics.counter("answers", "Answers that came to their end, by outcome.", ("outcome",))
+ANSWERS = metrics.counter("answers", "Answers that came to their end, by outcome.", ("outcome",))
 _DROPPED = metrics.counter("dropped_markers", "Markers of models that pointed to no source.")
 
 
@@ -101,6 +100,7 @@ class Answerer:
                 search_filter=question.search_filter,
                 limit=question.passage_limit or self._limits.passage_limit,
                 neighbors=self._limits.neighbors,
+                use=question.use,
             )
             course.retrieved_s = course.elapsed_s()
             frame = await counting
@@ -141,6 +141,7 @@ class Answerer:
         """What follows the model's words: the closest ones of the sources, where it cited nothing or others."""
         course.dropped_markers = citer.dropped_markers
         _DROPPED.inc(citer.dropped_markers)
+        course.complete = citer.complete
         if course.generated is None:
             raise Unavailable("The generator's stream broke off. Ask again.")
         if citer.admissions and not course.citations:
@@ -151,11 +152,12 @@ class Answerer:
             return []
         lead = "\n\n" if course.length else ""
         quoted = await citer.quote(closest, template, course.length + len(lead))
+        course.complete = citer.complete
         return [course.delta(lead + quoted[0]), *course.cited([quoted[1]])] if quoted else []
 
     async def _finish(self, course: Course) -> Finish:
-        conversation = await self._remember(course)
-        _ANSWERS.labels(course.outcome.value).inc()
+        conversation = await remember(self._conversations, course.question.conversation, course.turn())
+        ANSWERS.labels(course.outcome.value).inc()
         log.info(
             "question_answered",
             answer=course.answer_id,
@@ -165,18 +167,3 @@ class Answerer:
             total_ms=round(course.elapsed_s() * 1000),
         )
         return course.finish(conversation)
-
-    async def _remember(self, course: Course) -> str:
-        """Adds the answer to its conversation; gives the conversation's id, or nothing when it is gone meanwhile."""
-        question = course.question
-        if not question.conversation:
-            return ""
-        turn = StoredTurn(
-            course.answer_id, question.text, course.text, tuple(course.citations), course.versions, datetime.now(UTC)
-        )
-        try:
-            await self._conversations.append(question.conversation, turn)
-        except NotFound:
-            log.warning("conversation_deleted_meanwhile", answer=course.answer_id)
-            return ""
-        return question.conversation

@@ -7,12 +7,14 @@ from functools import partial
 import grpc.aio
 
 from mesh import server
+from mesh.caching import MEGABYTE, ByteCache
 from mesh.channel import open_channel
 from mesh.database import database_url, open_database
 from mesh.server import Hosted
 from murphey.orchestrator.v1 import orchestrator_pb2_grpc
 from orchestrator.answers import Answerer, Limits
 from orchestrator.attribution import Thresholds
+from orchestrator.cached_answers import CachedAnswerer
 from orchestrator.clients import generator, ingest, retriever
 from orchestrator.prompting import Prompter
 from orchestrator.prompts import load_prompts
@@ -50,7 +52,7 @@ async def open_service(settings: OrchestratorSettings) -> AsyncIterator[list[Hos
 
 def _answerer(
     settings: OrchestratorSettings, channels: list[grpc.aio.Channel], conversations: StoredConversations
-) -> Answerer:
+) -> CachedAnswerer:
     passages = retriever.RetrieverClient(channels[0], settings.search_timeout_s)
     models = generator.GeneratorClient(channels[1], settings.answer_timeout_s)
     documents = ingest.IngestClient(channels[2], settings.verify_timeout_s)
@@ -62,4 +64,9 @@ def _answerer(
         minimum_relevance=settings.minimum_relevance,
         thresholds=Thresholds(certain=settings.minimum_support, cosine=settings.minimum_cosine),
     )
-    return Answerer(passages, models, documents, conversations, Prompter(models, load_prompts()), limits)
+    prompter = Prompter(models, load_prompts())
+    answerer = Answerer(passages, models, documents, conversations, prompter, limits)
+    cache = ByteCache("answers", settings.answer_cache_mb * MEGABYTE)
+    return CachedAnswerer(
+        answerer, passages, models, conversations, prompter, cache, max_history_turns=limits.max_history_turns
+    )

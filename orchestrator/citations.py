@@ -35,6 +35,8 @@ class Citer:
         self._done: deque[Citation] = deque()
         self.dropped_markers = 0
         """Markers that point to no source."""
+        self.complete = True
+        """Whether every quote could be compared with the stored text, and every sentence with the sources."""
         self.admissions = 0
         """Sentences in which the model says that it does not know."""
 
@@ -79,6 +81,7 @@ class Citer:
     async def _cite(self, support: Support, answer_span: Span, *, attributed: bool) -> Citation | None:
         checked = await self._verifier.check(support)
         _CITATIONS.labels(checked.verdict.value).inc()
+        self.complete = self.complete and checked.verdict is not Verdict.UNKNOWN
         if checked.verdict is not Verdict.STANDS:
             return None
         source = support.source
@@ -122,4 +125,5 @@ class Citer:
             return await self._evidence.attribute(words)
         except MurpheyError:  # the answer goes on without a retriever; the sentence stays without a citation
             _CITATIONS.labels("not_compared").inc()
+            self.complete = False
             return None

@@ -15,6 +15,7 @@ from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption, co
 from murphey.generator.v1 import sampling_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+from murphey.retriever.v1 import cache_pb2
 from orchestrator.evaluation import cli as evaluation
 
 TIMEOUT_S = 300.0
@@ -37,6 +38,7 @@ def ask(
     temperature: Annotated[float | None, typer.Option(help="0 to 2; 0 always takes the likeliest word.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of the answer at most.")] = None,
     filters: FilterOption = None,
+    cache: Annotated[bool, typer.Option(help="Whether kept answers and searches may be used.")] = True,
     as_json: JsonOption = False,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
@@ -49,6 +51,7 @@ def ask(
         passage_limit=limit,
         model=_named("models", model),
         sampling=sampling_pb2.SamplingParams(temperature=temperature, max_tokens=max_tokens),
+        cache=cache_pb2.CacheControl(no_cache=not cache),
     )
 
     async def answer() -> None:
@@ -107,6 +110,10 @@ def _list_citations(citations: list[pb.Citation]) -> None:
 
 def _tell_how(finish: pb.Finish) -> None:
     seconds = finish.timings.total.ToTimedelta().total_seconds()
+    if finish.HasField("cached"):
+        when = finish.cached.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+        console.print(f"\n[dim]kept from answer {finish.cached.answer_id} of {when} UTC; --no-cache asks anew[/dim]")
+        return
     words = f"{finish.usage.completion_tokens} tokens in {seconds:.1f} s, index {finish.versions.index}"
     model = f", {finish.versions.model}" if finish.versions.model else ", no model was asked"
     console.print(f"\n[dim]{escape(words + model)}[/dim]", soft_wrap=True)
@@ -132,6 +139,7 @@ async def _print_json(question: pb.Question, data: Path, target: str | None) -> 
                 "prompt": finish.versions.prompt,
                 "model": finish.versions.model,
             },
+            "cached_from": finish.cached.answer_id or None,
             "answer_id": events[0].started.answer_id,
             "outcome": pb.Outcome.Name(finish.outcome).removeprefix("OUTCOME_").lower(),
             "conversation": finish.conversation,

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from mesh import logs
+from mesh.errors import NotFound
 from orchestrator.events import Citation, Versions
 from orchestrator.words import stems
+
+log = logs.get(__name__)
 
 MAX_TITLE_CHARACTERS = 200
 
@@ -41,6 +45,18 @@ class Conversation:
     create_time: datetime
     update_time: datetime
     turns: tuple[StoredTurn, ...] = ()
+
+
+async def remember(conversations: "Conversations", identifier: str, turn: StoredTurn) -> str:
+    """Adds an answer to its conversation, where it has one; gives the id, or nothing when it is gone meanwhile."""
+    if not identifier:
+        return ""
+    try:
+        await conversations.append(identifier, turn)
+    except NotFound:
+        log.warning("conversation_deleted_meanwhile", answer=turn.answer_id)
+        return ""
+    return identifier
 
 
 class Conversations(Protocol):

@@ -3,8 +3,10 @@
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from mesh import metrics
+from orchestrator.conversations import StoredTurn
 from orchestrator.events import (
     Citation,
     Delta,
@@ -37,6 +39,8 @@ class Course:
     generated: Generated | None = None
     outcome: Outcome = Outcome.ANSWERED
     dropped_markers: int = 0
+    complete: bool = True
+    """Whether all services that were asked about citations answered."""
     length: int = 0
     """Characters of the answer so far."""
     _arrived: float = field(default_factory=time.perf_counter)
@@ -68,7 +72,12 @@ class Course:
     @property
     def versions(self) -> Versions:
         """What the answer came from."""
-        return Versions(self.index, self.prompt, self.generated.model if self.generated else "")
+        return Versions(self.index, self.prompt, self.generated.model if self.generated else "", self.question.corpus)
+
+    def turn(self) -> StoredTurn:
+        """The question with its answer, for its conversation."""
+        text, cited = self.question.text, tuple(self.citations)
+        return StoredTurn(self.answer_id, text, self.text, cited, self.versions, datetime.now(UTC))
 
     def finish(self, conversation: str) -> Finish:
         """The last event."""
@@ -83,4 +92,5 @@ class Course:
             timings=Timings(self.retrieved_s, prompt_s, engine, self.first_token_s, self.elapsed_s()),
             dropped_markers=self.dropped_markers,
             conversation=conversation,
+            complete=self.complete,
         )

@@ -1,6 +1,7 @@
 """The events of an answer, in the order in which they come: started, passages, deltas and citations, finish."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from mesh.places import NOWHERE, Place
@@ -95,6 +96,7 @@ class Versions:
     index: str = ""
     prompt: str = ""
     model: str = ""
+    corpus: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,20 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class CachedFrom:
+    """The answer that was given again: its id, when it was given, and what it took then."""
+
+    answer_id: str
+    create_time: datetime
+    usage: Usage
+
+
+@dataclass(frozen=True)
 class Finish:
-    """How an answer ended. `conversation` is the id it was added to, or empty."""
+    """How an answer ended. `conversation` is the id it was added to, or empty.
+
+    It is not `complete` when a service could not be asked whether some citation stands: then it is not given again.
+    """
 
     reason: StopReason
     outcome: Outcome
@@ -119,6 +133,8 @@ class Finish:
     timings: Timings
     dropped_markers: int = 0
     conversation: str = ""
+    complete: bool = True
+    cached: CachedFrom | None = None
 
 
 Event = Started | SourcesFound | Delta | Citation | Finish

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from mesh.caching import Use
 from mesh.places import NOWHERE, Place
 from orchestrator.events import Generated
 from orchestrator.questions import Sampling
@@ -31,6 +32,14 @@ class Model:
 
 
 @dataclass(frozen=True)
+class CorpusVersion:
+    """The state of a collection's contents; `removals` is another one only after deletions. Both are opaque."""
+
+    contents: str
+    removals: str
+
+
+@dataclass(frozen=True)
 class StoredText:
     """A piece of a document's parsed text, and the page that it begins on, 0 where the format has none."""
 
@@ -43,9 +52,13 @@ class Retriever(Protocol):
     """Finds passages and embeds text."""
 
     async def search(
-        self, text: str, *, collection: str, search_filter: bytes, limit: int, neighbors: int
+        self, text: str, *, collection: str, search_filter: bytes, limit: int, neighbors: int, use: Use
     ) -> SearchResult:
         """The passages that fit `text` best. NotFound for an unknown collection."""
+        ...
+
+    async def corpus(self, collection: str) -> CorpusVersion:
+        """The state of a collection's contents now. NotFound for an unknown collection."""
         ...
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:

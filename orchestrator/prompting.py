@@ -47,9 +47,13 @@ class Prompter:
         self._generator, self._prompts = generator, prompts
         self._counts: OrderedDict[tuple[str, str, str, str, str], int] = OrderedDict()
 
+    def template(self, model: Model) -> Template:
+        """The template that the model's prompts are made of."""
+        return self._prompts.for_model(model.name)
+
     async def frame(self, model: Model, question: str, history: Sequence[Turn], sampling: Sampling) -> Frame:
         """The prompt's frame; of the earlier turns it keeps the latest that fit the template's budget for them."""
-        template = self._prompts.for_model(model.name)
+        template = self.template(model)
         turns = [f"{turn.question}\n{turn.answer}" for turn in history]
         bare, *counts = await self._generator.count_tokens(model.name, [template.render(question, ()), *turns])
         kept, tokens = 0, 0

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 
+from mesh.caching import DEFAULT_USE, Use
 from mesh.errors import InvalidInput
 
 MAX_QUESTION_CHARACTERS = 8_192
@@ -33,6 +34,11 @@ class Sampling:
     guidance: tuple[str, str] | None = None
     time_limit_s: float | None = None
 
+    @property
+    def gives_the_same_again(self) -> bool:
+        """Whether the model's words do not depend on chance."""
+        return self.temperature == 0 or self.top_k == 1 or self.seed is not None
+
     def over(self, defaults: "Sampling") -> "Sampling":
         """These settings, with `defaults` where nothing is set.
 
@@ -60,6 +66,10 @@ class Question:
     passage_limit: int | None = None
     model: str = ""
     sampling: Sampling = Sampling()
+    use: Use = DEFAULT_USE
+    """How caches take part."""
+    corpus: str = ""
+    """The state that the collection's contents were in when it was asked, once that is known."""
 
 
 def check(question: Question) -> None:

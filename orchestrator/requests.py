@@ -4,6 +4,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from mesh.cache_messages import to_use
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, resource_id
 from murphey.generator.v1 import sampling_pb2
@@ -22,6 +23,7 @@ def read_question(message: orchestrator_pb2.Question) -> Question:
         passage_limit=message.passage_limit if message.HasField("passage_limit") else None,
         model=message.model,
         sampling=_sampling(message.sampling),
+        use=to_use(message.cache, "question.cache"),
     )
 
 

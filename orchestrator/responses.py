@@ -11,7 +11,19 @@ from murphey.generator.v1 import generator_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.retriever.v1 import retriever_pb2
 from orchestrator.conversations import Conversation, StoredTurn
-from orchestrator.events import Citation, Delta, Event, Finish, Outcome, SourcesFound, Started, StopReason, Versions
+from orchestrator.events import (
+    CachedFrom,
+    Citation,
+    Delta,
+    Event,
+    Finish,
+    Outcome,
+    SourcesFound,
+    Started,
+    StopReason,
+    Usage,
+    Versions,
+)
 from orchestrator.sources import Source, Span
 
 _REASONS = {
@@ -101,7 +113,7 @@ def _source(source: Source) -> pb.Source:
 
 
 def _finish(finish: Finish) -> pb.Finish:
-    usage, timings = finish.usage, finish.timings
+    timings = finish.timings
     engine = generator_pb2.Timings(
         queue=_duration(timings.generate.queue_s),
         prefill=_duration(timings.generate.prefill_s),
@@ -110,11 +122,7 @@ def _finish(finish: Finish) -> pb.Finish:
     return pb.Finish(
         reason=_REASONS[finish.reason],
         outcome=_OUTCOMES[finish.outcome],
-        usage=generator_pb2.Usage(
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-        ),
+        usage=_usage(finish.usage),
         versions=_versions(finish.versions),
         timings=pb.Timings(
             retrieve=_duration(timings.retrieve_s),
@@ -125,6 +133,21 @@ def _finish(finish: Finish) -> pb.Finish:
         ),
         dropped_markers=finish.dropped_markers,
         conversation=f"conversations/{finish.conversation}" if finish.conversation else "",
+        cached=_cached(finish.cached) if finish.cached else None,
+    )
+
+
+def _cached(cached: CachedFrom) -> pb.CachedAnswer:
+    return pb.CachedAnswer(
+        answer_id=cached.answer_id, create_time=_timestamp(cached.create_time), usage=_usage(cached.usage)
+    )
+
+
+def _usage(usage: Usage) -> generator_pb2.Usage:
+    return generator_pb2.Usage(
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
     )
 
 
@@ -140,7 +163,7 @@ def _turn(turn: StoredTurn) -> pb.Turn:
 
 
 def _versions(versions: Versions) -> pb.Versions:
-    return pb.Versions(index=versions.index, prompt=versions.prompt, model=versions.model)
+    return pb.Versions(index=versions.index, prompt=versions.prompt, model=versions.model, corpus=versions.corpus)
 
 
 def _span(span: Span) -> retriever_pb2.Span:

@@ -8,7 +8,7 @@ import grpc.aio
 from mesh.paging import page_size
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1 import orchestrator_pb2_grpc
-from orchestrator.answers import Answerer
+from orchestrator.cached_answers import CachedAnswerer
 from orchestrator.conversations import Conversations
 from orchestrator.requests import read_conversation, read_question, read_title
 from orchestrator.responses import conversation_message, event_message, whole_answer
@@ -19,7 +19,7 @@ Context = grpc.aio.ServicerContext
 class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """`murphey.orchestrator.v1.OrchestratorService`."""
 
-    def __init__(self, answerer: Answerer, conversations: Conversations) -> None:
+    def __init__(self, answerer: CachedAnswerer, conversations: Conversations) -> None:
         self._answerer, self._conversations = answerer, conversations
 
     async def Answer(self, request: pb.AnswerRequest, context: Context) -> pb.AnswerResponse:
@@ -59,5 +59,7 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: pb.DeleteConversationRequest, context: Context
     ) -> pb.DeleteConversationResponse:
         """Removes a conversation."""
-        await self._conversations.delete(read_conversation(request.name))
+        conversation = read_conversation(request.name)
+        await self._conversations.delete(conversation)
+        self._answerer.forget_conversation(conversation)
         return pb.DeleteConversationResponse()

@@ -33,6 +33,11 @@ class OrchestratorSettings(ServiceSettings):
     answer_timeout_s: float = Field(default=120.0, gt=0, description="Time of an answer whose caller set no deadline.")
     search_timeout_s: float = Field(default=20.0, gt=0, description="Time of a search, within the answer's.")
     verify_timeout_s: float = Field(default=5.0, gt=0, description="Time to read a cited source's stored text.")
+    answer_cache_mb: int = Field(
+        default=128,
+        ge=0,
+        description="Megabytes of answers that are kept in memory while nothing changes; 0 keeps none.",
+    )
     minimum_relevance: float = Field(
         default=0.57,
         ge=0,

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 
 import grpc.aio
 
+from mesh.cache_messages import from_use
+from mesh.caching import Use
 from mesh.deadline import call_options
 from mesh.errors import MurpheyError, translated
 from mesh.place_messages import to_place
 from murphey.retriever.v1 import filter_pb2, retriever_pb2, retriever_pb2_grpc
 from orchestrator.clients.faults import named_in_question
+from orchestrator.ports import CorpusVersion
 from orchestrator.sources import Chunk, Passage, SearchResult, Span
 
 SERVICE = "murphey.retriever.v1.RetrieverService"
-IDEMPOTENT = ["Search", "Embed"]
+IDEMPOTENT = ["Search", "Embed", "GetCorpusVersion"]
 
 
 class RetrieverClient:
@@ -23,7 +26,7 @@ class RetrieverClient:
         self._timeout_s = timeout_s
 
     async def search(
-        self, text: str, *, collection: str, search_filter: bytes, limit: int, neighbors: int
+        self, text: str, *, collection: str, search_filter: bytes, limit: int, neighbors: int, use: Use
     ) -> SearchResult:
         """Hybrid search."""
         request = retriever_pb2.SearchRequest(
@@ -32,6 +35,7 @@ class RetrieverClient:
             filter=filter_pb2.Filter.FromString(search_filter),
             limit=limit,
             neighbors=neighbors,
+            cache=from_use(use),
         )
         try:
             with translated("retriever"):
@@ -39,6 +43,16 @@ class RetrieverClient:
         except MurpheyError as error:
             raise named_in_question(error) from error
         return SearchResult(tuple(_passage(found) for found in response.passages), response.index_version)
+
+    async def corpus(self, collection: str) -> CorpusVersion:
+        """In one call that reads no chunk."""
+        request = retriever_pb2.GetCorpusVersionRequest(collection=collection)
+        try:
+            with translated("retriever"):
+                response = await self._stub.GetCorpusVersion(request, **call_options(self._timeout_s))
+        except MurpheyError as error:
+            raise named_in_question(error) from error
+        return CorpusVersion(response.version, response.removals)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Embeds texts as documents: two sentences are compared with each other, not a question with its answer."""

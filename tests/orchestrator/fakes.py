@@ -48,6 +48,7 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.searches: list[ret.SearchRequest] = []
         self.embeds: list[ret.EmbedRequest] = []
         self.failure: MurpheyError | None = None
+        self.corpus = self.removals = 0
         self.hold: asyncio.Event | None = None
         self.searching = asyncio.Event()
         self.search_cancelled = asyncio.Event()
@@ -71,6 +72,13 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
             for chunk in ranked[: request.limit]
         ]
         return ret.SearchResponse(passages=passages, index_version="default-1")
+
+    async def GetCorpusVersion(self, request, context):
+        if self.failure:
+            raise self.failure
+        if request.collection != "collections/default":
+            raise NotFound(f"There is no collection {request.collection}.", field="collection")
+        return ret.GetCorpusVersionResponse(version=f"v{self.corpus}", removals=f"r{self.removals}")
 
     async def Embed(self, request, context):
         self.embeds.append(request)
@@ -180,6 +188,7 @@ class FakeMesh:
     def add_document(self, name: str, text: str) -> str:
         """Makes a text known to retriever and ingest; gives the document's resource name."""
         document = f"collections/default/documents/{uuid.uuid5(uuid.NAMESPACE_URL, name).hex}"
+        self.retriever.corpus += 1
         self.retriever.chunks += document_chunks(document, text, name)
         self.ingest.texts[document] = (VERSION, text)
         return document

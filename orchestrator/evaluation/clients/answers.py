@@ -9,6 +9,7 @@ import grpc.aio
 from mesh.errors import Unavailable, translated
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+from murphey.retriever.v1.cache_pb2 import CacheControl
 from orchestrator.evaluation.clients.searches import only_documents
 from orchestrator.events import Citation
 from orchestrator.sources import Source, Span
@@ -43,6 +44,7 @@ class Asker:
         question = pb.Question(
             text=text, collection=f"collections/{self._collection}", passage_limit=self._passage_limit,
             model=f"models/{self._model}" if self._model else "", filter=only_documents(documents),
+            cache=CacheControl(no_cache=True, no_store=True),
         )  # fmt: skip
         started_s, first_s = time.perf_counter(), 0.0
         events: list[pb.StreamAnswerResponse] = []
