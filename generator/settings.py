@@ -15,7 +15,7 @@ class GeneratorSettings(ServiceSettings):
 
     model: str = Field(
         default="smollm2-135m-instruct",
-        description="A name of `murphey models list`, a folder, a GGUF file or a hub id.",
+        description="What `murphey models pull` fetches, or a folder, a GGUF file or a hub id.",
     )
     serve_as: str = Field(default="", description="The model's id in `models/{id}`; the default is made from `model`.")
     engine: Literal["auto", "openvino", "transformers"] = Field(

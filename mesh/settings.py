@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from mesh.errors import InvalidInput
 
 SHARED_FIELDS = ("data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s")
+SECTIONS = ("mesh", "generator", "ingest", "orchestrator", "retriever")
+"""Of murphey.toml."""
 
 
 def default_models_folder() -> Path:
@@ -38,9 +40,21 @@ class _TomlSource(PydanticBaseSettingsSource):
             document = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise InvalidInput(f"{path} is not valid TOML: {error}") from error
+        _check_document(document, path)
         service = getattr(self.settings_cls, "service", "mesh")
-        shared = {key: value for key, value in document.get("mesh", {}).items() if key in SHARED_FIELDS}
-        return shared | document.get(service, {})
+        return document.get("mesh", {}) | document.get(service, {})
+
+
+def _check_document(document: dict[str, Any], path: Path) -> None:
+    """InvalidInput for what no service would ever read. A service's own section is checked with its settings."""
+    for name, section in document.items():
+        if name not in SECTIONS or not isinstance(section, dict):
+            raise InvalidInput(f"{path} has {name!r}, which is no section; the sections are {', '.join(SECTIONS)}.")
+    for key in document.get("mesh", {}):
+        if key not in SHARED_FIELDS:
+            raise InvalidInput(
+                f"{path} sets {key!r} in [mesh], which is not for all services; those are {', '.join(SHARED_FIELDS)}."
+            )
 
 
 class _SharedEnvironment(PydanticBaseSettingsSource):
@@ -68,8 +82,10 @@ class ServiceSettings(BaseSettings):
     )
     port: int = Field(default=0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="For programs, or for people.")
     otlp_endpoint: str | None = Field(default=None, description="Where traces go, such as http://localhost:4317.")
     drain_s: float = Field(default=10.0, ge=0, description="Seconds that running calls get when the service stops.")
 

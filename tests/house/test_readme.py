@@ -5,11 +5,14 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from generator.settings import GeneratorSettings
+from orchestrator.settings import OrchestratorSettings
 from tests.e2e.conftest import MURPHEY, free_port_base
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +55,16 @@ def test_the_output_shown_is_of_this_demo() -> None:
     assert re.findall(r'^\$ murphey ask "([^"]+)"', shown, re.MULTILINE) == asked
     for document in (ROOT / "examples" / "demo" / "documents").iterdir():
         assert document.name in shown
+
+
+def test_the_settings_shown_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shown,) = blocks("toml")
+    (tmp_path / "murphey.toml").write_text(shown)
+    monkeypatch.chdir(tmp_path)
+    sections = tomllib.loads(shown)
+    for service, settings in {"generator": GeneratorSettings(), "orchestrator": OrchestratorSettings()}.items():
+        assert sections[service].items() <= settings.model_dump().items()
+    assert sections.keys() == {"generator", "orchestrator"}
 
 
 class Reader:

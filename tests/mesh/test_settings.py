@@ -58,3 +58,17 @@ def test_only_loopback(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.9"])
 def test_loopback(host: str) -> None:
     assert StoreSettings(host=host).host == host
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[generatr]\nengine = "openvino"\n', "'generatr', which is no section"),
+        ('engine = "openvino"\n', "'engine', which is no section"),
+        ("[mesh]\ndrian_s = 5\n", r"'drian_s' in \[mesh\]"),
+    ],
+)
+def test_what_no_service_reads_is_refused(text: str, words: str) -> None:
+    Path("murphey.toml").write_text(text)
+    with pytest.raises(InvalidInput, match=words):
+        StoreSettings()
