@@ -16,7 +16,7 @@ import grpc.aio
 import psutil
 
 from mesh.channel import open_channel
-from mesh.errors import Unavailable
+from mesh.errors import Corrupt, InvalidInput, Unavailable
 
 ServiceName = Literal["orchestrator", "retriever", "generator", "ingest"]
 SERVICES: tuple[ServiceName, ...] = ("orchestrator", "retriever", "generator", "ingest")
@@ -50,14 +50,16 @@ def withdraw(data: Path) -> None:
 
 
 def find(data: Path) -> MeshAddresses:
-    """The mesh of a data folder; Unavailable when none runs, be it that the last one was killed and could not withdraw."""
+    """The mesh of a data folder. Unavailable when none runs, be it that the last one was killed and could not withdraw;
+    Corrupt when what it wrote cannot be read.
+    """
     path = data / _FILE
     try:
         found = MeshAddresses(**json.loads(path.read_text()))
     except FileNotFoundError:
         raise _none_runs(data) from None
     except (json.JSONDecodeError, TypeError) as error:
-        raise Unavailable(f"{path} is damaged; stop the mesh and start it again.") from error
+        raise Corrupt(f"{path} is damaged; stop the mesh and start it again.") from error
     if not psutil.pid_exists(found.pid):
         raise _none_runs(data)
     return found
@@ -72,7 +74,17 @@ def _none_runs(data: Path) -> Unavailable:
 def address_of(service: ServiceName, data: Path, target: str | None) -> str:
     """`host:port` of a service; a target, given or in MURPHEY_TARGET, routes all of them."""
     target = target or os.environ.get("MURPHEY_TARGET")
-    return target or find(data).services[service]
+    return target_address(target) if target else find(data).services[service]
+
+
+def target_address(target: str) -> str:
+    """The target as gRPC takes it: the gateway's `http://host:port`, as `murphey up` shows it, will do."""
+    scheme, found, rest = target.partition("://")
+    if found and scheme == "https":
+        raise InvalidInput(
+            f"{target} wants TLS, which is not there yet. Name a target as HOST:PORT or http://HOST:PORT."
+        )
+    return rest.rstrip("/") if found and scheme == "http" else target
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mesh import discovery, terminal, weights
 from mesh.discovery import MeshAddresses
-from mesh.errors import FailedPrecondition, MurpheyError
+from mesh.errors import Corrupt, FailedPrecondition, Unavailable
 from mesh.health import is_healthy
 from mesh.settings import default_models_folder
 from mesh.supervisor import Service, python_service, supervised
@@ -176,7 +176,7 @@ async def _checks(data: Path, target: str | None) -> list[tuple[str, bool, str]]
             (f"model {name}", present, str(models / name) if present else f"run `murphey models pull {name}`")
         )
     checks.append(_disk_check(data))
-    return checks + await _mesh_checks(data, target)
+    return checks + await check_mesh(data, target)
 
 
 def _disk_check(data: Path) -> tuple[str, bool, str]:
@@ -187,14 +187,24 @@ def _disk_check(data: Path) -> tuple[str, bool, str]:
     return ("data folder has room", writable and free_gb > 1, detail)
 
 
-async def _mesh_checks(data: Path, target: str | None) -> list[tuple[str, bool, str]]:
+async def check_mesh(data: Path, target: str | None) -> list[tuple[str, bool, str]]:
     """A mesh that is not running is no fault; one that runs with a sick service is."""
     if target is not None:
-        return [("target answers", await is_healthy(target), target)]
+        healthy = await is_healthy(discovery.target_address(target))
+        return [
+            ("target answers", healthy, target if healthy else f"{target} does not, or not all behind it is healthy")
+        ]
     try:
         addresses = discovery.find(data)
-    except MurpheyError:
+    except Unavailable:
         return [("mesh", True, f"none runs on {data}; start one with `murphey up`")]
-    results = [(name, await is_healthy(address), address) for name, address in addresses.services.items()]
-    http = addresses.http.removeprefix("http://")
-    return [*results, ("gateway", await is_healthy(http, "http"), addresses.http)]
+    except Corrupt as error:
+        return [("mesh", False, error.message)]
+    gateway = addresses.http.removeprefix("http://")
+    health = {name: await is_healthy(address) for name, address in addresses.services.items()}
+    health["gateway"] = await is_healthy(gateway, "http")
+    shown = {**addresses.services, "gateway": addresses.http}
+    return [
+        (name, healthy, shown[name] if healthy else f"{shown[name]} is not healthy; its log is {data}/logs/{name}.log")
+        for name, healthy in health.items()
+    ]

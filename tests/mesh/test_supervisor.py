@@ -20,7 +20,7 @@ from mesh.discovery import MeshAddresses
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from mesh.health import is_healthy
 from mesh.supervisor import BAD_SETTINGS, Service, Supervisor, supervised
-from mesh.up import gateway_binary
+from mesh.up import check_mesh, gateway_binary
 
 SLEEPER = Path(__file__).with_name("sleeper.py")
 ADDRESSES = MeshAddresses(os.getpid(), "http://127.0.0.1:1", {"retriever": "127.0.0.1:2"})
@@ -84,6 +84,16 @@ def test_a_mesh_that_was_killed_is_not_found(tmp_path: Path) -> None:
     discovery.publish(replace(ADDRESSES, pid=ended.pid), tmp_path)
     with pytest.raises(Unavailable, match="No mesh runs"):
         discovery.find(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:7400", "http://127.0.0.1:7400", "http://127.0.0.1:7400/"])
+def test_a_target_may_be_what_up_shows(target: str, tmp_path: Path) -> None:
+    assert discovery.address_of("retriever", tmp_path, target) == "127.0.0.1:7400"
+
+
+def test_a_target_with_tls_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="TLS"):
+        discovery.address_of("retriever", tmp_path, "https://murphey.example.org")
 
 
 async def test_a_killed_service_comes_back(tmp_path: Path) -> None:
@@ -201,3 +211,16 @@ def test_a_service_ends_when_its_supervisor_is_gone() -> None:
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(timeout=20) == 0
+
+
+async def test_doctor_tells_a_sick_service_from_none_and_says_where_to_look(tmp_path: Path) -> None:
+    async def checked() -> dict[str, tuple[bool, str]]:
+        return {name: (ok, detail) for name, ok, detail in await check_mesh(tmp_path, None)}
+
+    assert (await checked())["mesh"][0]
+    discovery.publish(ADDRESSES, tmp_path)
+    ok, detail = (await checked())["retriever"]
+    assert not ok
+    assert str(tmp_path / "logs" / "retriever.log") in detail
+    (tmp_path / "mesh.json").write_text("{")
+    assert (await checked())["mesh"] == (False, f"{tmp_path}/mesh.json is damaged; stop the mesh and start it again.")
