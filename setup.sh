@@ -4,15 +4,15 @@
 # whose inputs have not changed since it last succeeded is left out.
 #
 #   PYTHON=python3.12 make setup    with this interpreter (3.11 or newer)
-#   TORCH=cpu make setup            with PyTorch's CPU build from PyTorch's own index: 2 GB less to download
+#   TORCH=cpu make setup            with PyTorch's CPU build from PyTorch's own index: 2 GB less to download; kept from then on
 #   VENV=/elsewhere make setup      with the virtual environment in another folder
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 VENV=${VENV:-.venv}
-TORCH=${TORCH:-}
-TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 STAMPS=$VENV/.murphey-setup
+TORCH=${TORCH-$(sed -n 's/.* torch=\([^ ]*\) .*/\1/p' "$STAMPS/packages" 2>/dev/null || true)} # as before, where it is not set
+TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 CHAT_MODEL=smollm2-135m-instruct
 EMBED_MODEL=all-minilm-l6-v2
 NEEDED_MB=10000 # an environment with CUDA's libraries is 6.7 GB, and pip unpacks beside what it downloads

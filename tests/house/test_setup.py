@@ -53,6 +53,16 @@ def test_too_little_disk_is_said_before_anything_is_made(tmp_path: Path) -> None
     assert not (tmp_path / "venv").exists()
 
 
+def test_the_torch_that_was_chosen_is_kept(tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "df", "echo Filesystem 1024-blocks Used Available; echo /dev/x 9 9 1024000")
+    stamp = tmp_path / "venv" / ".murphey-setup" / "packages"
+    stamp.parent.mkdir(parents=True)
+    stamp.write_text("65313a8a torch=cpu at=/somewhere")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    assert "4500 MB are needed" in setup(tmp_path, PATH=path).stderr
+    assert "10000 MB are needed" in setup(tmp_path, PATH=path, TORCH="").stderr
+
+
 @pytest.mark.slow
 def test_an_index_that_cannot_be_reached_is_said_plainly(tmp_path: Path) -> None:
     done = setup(tmp_path, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_FIND_LINKS="")
