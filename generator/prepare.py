@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mesh import weights
 from mesh.errors import InvalidInput, NotFound
 
 _FORMAT = "1"
@@ -62,7 +63,7 @@ def fingerprint(source: Path | str) -> str:
         return digest.hexdigest()
     files = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.suffix in _WEIGHTS)
     if not files:
-        raise NotFound(f"{source} holds no model.")
+        raise NotFound(f"{source} holds no model: name a folder with safetensors or OpenVINO IR, or a GGUF file.")
     for path in files:
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}".encode())
@@ -92,7 +93,14 @@ async def _make_apart(source: str, folder: Path) -> None:
     _, said = await process.communicate()
     if process.returncode != 0:
         lines = said.decode(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
-        raise InvalidInput(f"The model {source} cannot be read: {lines[-1]}", field="model")
+        raise InvalidInput(_cannot_be_read(source, lines[-1]), field="model")
+
+
+def _cannot_be_read(source: str, reason: str) -> str:
+    if Path(source).exists():
+        return f"The model {source} cannot be read: {reason}"
+    known = ", ".join(weights.WHEELS)
+    return f"The model {source} is none of {known}, no file and no folder, and cannot be had from the hub: {reason}"
 
 
 def _make(source: str, folder: Path) -> None:

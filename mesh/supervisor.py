@@ -78,8 +78,9 @@ class Supervisor:
         if self.failed in done:
             self.failed.result()
         if not done:
-            late = [service.name for service in wave if not self._came_up[service.name].is_set()]
-            raise Unavailable(f"Not healthy after {HEALTHY_WITHIN_S:g} s: {', '.join(late)}. See {self._logs}.")
+            late = [service for service in wave if not self._came_up[service.name].is_set()]
+            ends = [f"{service.name}, whose log ends:\n{_last_lines(self._log_path(service), 3)}" for service in late]
+            raise Unavailable(f"Not healthy after {HEALTHY_WITHIN_S:g} s: " + "\n".join(ends))
 
     async def stop(self) -> None:
         """Stops in the reverse order of the start; what does not end in time is killed."""

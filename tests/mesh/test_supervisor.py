@@ -117,6 +117,18 @@ async def test_a_service_that_never_starts_fails_with_the_end_of_its_log(tmp_pat
     assert children() == []
 
 
+async def test_a_service_that_is_late_is_named_with_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "late.log").write_text("waits for the hub\n")
+    late = replace(sleeper("late"), command=(sys.executable, "-c", "import sys; sys.stdin.read()"))
+    monkeypatch.setattr("mesh.supervisor.HEALTHY_WITHIN_S", 0.2)
+    with pytest.raises(Unavailable, match=r"Not healthy after 0.2 s: late, whose log ends:\n  waits for the hub"):
+        async with mesh([[late]], tmp_path, Events()):
+            pass
+
+
 async def test_a_second_mesh_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     async with mesh([[sleeper("only")]], tmp_path, Events()):
         with pytest.raises(FailedPrecondition, match="already runs"):
