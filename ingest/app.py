@@ -20,6 +20,8 @@ from ingest.pipeline import Pipeline, PipelineLimits
 from ingest.pruning import Pruning
 from ingest.raw_notes import RawNotes
 from ingest.registration import Registration
+from ingest.reindexing import Reindexer, ReindexLimits
+from ingest.reindexings import Reindexings
 from ingest.relabelling import Relabelling
 from ingest.removal import Removal
 from ingest.runs import Runs
@@ -53,12 +55,14 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
         parsers = WorkerPool(_worker_limits(settings))
         stack.push_async_callback(parsers.close)
         await parsers.start()
-        registration, relabelling = Registration(database, changes), Relabelling(database, index)
+        reindexings = Reindexings(database, changes, folder.worker)
+        registration, relabelling = Registration(database, changes), Relabelling(database, index, reindexings)
         job_watch = JobWatch(catalog, changes)
-        removal = Removal(catalog, job_watch, index)
+        removal = Removal(catalog, job_watch, index, reindexings)
         members = Members(database, catalog, storage, notes, registration, relabelling, removal)
         pipeline = Pipeline(runs, storage, parsers, index, members, _pipeline_limits(settings))
         await pipeline.purge()
+        reindexer = Reindexer(reindexings, pipeline, index, storage, _reindex_limits(settings))
         workflows = await stack.enter_async_context(
             open_workflows(
                 _workflows_url(settings),
@@ -68,6 +72,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
                 Workers(database, folder, settings.worker_lease_s),
                 Pruning(database, notes, settings.keep_jobs_days),
                 settings.batches_at_once,
+                reindexer,
             )
         )
         uploads = Uploads(storage, notes, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
@@ -75,7 +80,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
             catalog, registration, job_watch, storage, uploads, index, pipeline, relabelling, removal, workflows.wake,
             settings.max_waiting_jobs,
         )  # fmt: skip
-        servicer = IngestServicer(library, Comparer(database), partial(Orphans, database, storage, index))
+        servicer = IngestServicer(library, Comparer(database), reindexer, partial(Orphans, database, storage, index))
         yield [Hosted(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))]
 
 
@@ -103,6 +108,10 @@ def _worker_limits(settings: IngestSettings) -> WorkerLimits:
         ),
         settings.ocr_languages,
     )  # fmt: skip
+
+
+def _reindex_limits(settings: IngestSettings) -> ReindexLimits:
+    return ReindexLimits(settings.batch_documents, settings.batch_mib * MEBIBYTE, settings.upsert_chunks)
 
 
 def _pipeline_limits(settings: IngestSettings) -> PipelineLimits:

@@ -4,17 +4,19 @@ import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.documents import Metadata
-from ingest.index.chunk_index import Chunk, DocumentChunks
+from ingest.index.chunk_index import Chunk, ChunkRange, DocumentChunks
 from ingest.parsers.rows import Context, CutRows, Rows
-from ingest.runs import Work
+from ingest.run_statements import Work
 from ingest.storage import Storage
 
+SHIFTED_CHUNKS = 256
+"""So many chunks may an edit have put in or taken out for those behind it to be known again."""
 _NAMESPACE = uuid.UUID("5b1f0a56-7a0e-4e0b-9d4c-0f2f7c6a9c11")
 
 
@@ -77,16 +79,26 @@ def table_key(run: str) -> str:
 class Twins:
     """Where vectors may be had without embedding: for a job, the live version of the same content, as document and version.
 
-    `again`: the chunks themselves may have been sent before, by a worker that was killed then.
+    `again`: the chunks themselves may have been sent before, by a worker that was killed then. `replaced`: for a job, the
+    version of its document in the live index, and how many chunks that has.
     """
 
     by_job: Mapping[str, tuple[str, str]]
     again: bool
+    replaced: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     def of(self, job: str, chunk: str, index: int) -> str:
         """The id of a chunk that may read the same; empty when none is known."""
         twin = self.by_job.get(job)
         return chunk_id(*twin, index) if twin else chunk if self.again else ""
+
+    def around(self, job: str, first: int, last: int, count: int) -> ChunkRange | None:
+        """Which chunks of the version in the live index may read the same as `first` to `last` of `count` chunks."""
+        if job not in self.replaced:
+            return None
+        version, before = self.replaced[job]
+        ratio = before / max(1, count)
+        return ChunkRange(version, max(0, int(first * ratio) - SHIFTED_CHUNKS), int(last * ratio) + SHIFTED_CHUNKS)
 
 
 async def read_slice(
@@ -103,7 +115,10 @@ async def read_slice(
         if work is None or work.version.id != member.version or len(mine) == 0:
             continue
         skipped = start - int(firsts[0]) if number == rows["document"][0] else 0
-        slices.append(await _document_chunks(storage, table, work, mine, skipped, twins))
+        chunks = await _document_chunks(storage, table, work, mine, skipped, twins)
+        count = int((table.rows["document"] == number).sum()) if twins.replaced else 0
+        reuse = twins.around(member.job, skipped, skipped + len(mine) - 1, count)
+        slices.append(replace(chunks, reuse=reuse))
     return slices
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.database import Database, discard
 from ingest.documents import Document, DocumentState, MemberCounts, Version
-from ingest.jobs import Job, JobChanges, JobStage, JobState, now_us
+from ingest.jobs import Job, JobChanges, JobKind, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, DOCUMENTS, STATE_OF_DOCUMENT, to_document, to_job
 from ingest.tables import documents, jobs, versions
 from mesh.errors import FailedPrecondition, NotFound
@@ -112,6 +112,8 @@ class Catalog:
         """Queues a failed or cancelled job again as a new version. FailedPrecondition for others."""
         async with self._database.write(await self._collection_of(job)) as connection:
             row = await _job_row(connection, job)
+            if row.kind != JobKind.DOCUMENT:
+                raise FailedPrecondition(f"The job {job} indexed a whole collection anew; begin another one instead.")
             document = await self._document(connection, row.collection, row.document)
             if JobState(row.state) not in (JobState.FAILED, JobState.CANCELLED):
                 state = JobState(row.state).name

@@ -20,6 +20,10 @@ from ingest.tokens import LONG_WORD_CHARACTERS
 
 CountTokens = Callable[[str], int]
 
+STRUCTURE, RECURSIVE, SENTENCE = "structure", "recursive", "sentence"
+"""Splitters: at headings and around tables first; at paragraphs, lines, sentences and words; at sentences wherever
+paragraphs end."""
+
 MAX_CHUNK_CHARACTERS = 16_384
 """Far below the retriever's 65,536: a chunk of spaces and dots costs few tokens a character."""
 SPECIAL_TOKENS = 2
@@ -39,11 +43,23 @@ _SEPARATORS = [
 
 @dataclass(frozen=True)
 class ChunkSize:
-    """How large chunks are, in the embedder's tokens. `window_tokens` is what it reads, headings and special tokens too."""
+    """How large chunks are, in the embedder's tokens, and where text is split.
+
+    `window_tokens` is what the embedder reads, headings and special tokens too; `tokenizer` the model whose tokens these are,
+    empty for the one of the settings.
+    """
 
     chunk_tokens: int
     overlap_tokens: int
     window_tokens: int
+    splitter: str = STRUCTURE
+    tokenizer: str = ""
+
+    @property
+    def described(self) -> str:
+        """In a word, to tell whether two documents were cut alike."""
+        parts = [self.chunk_tokens, self.overlap_tokens, self.window_tokens]
+        return "/".join(map(str, parts + ([self.splitter] if self.splitter != STRUCTURE else [])))
 
 
 @dataclass(frozen=True)
@@ -78,8 +94,10 @@ class Chunker:
     ) -> None:
         self._size = size
         self._count = count
-        self._outline = outline
-        self._find_tables = Tables().find if tables else _no_tables
+        structured = size.splitter == STRUCTURE
+        self._outline = outline if structured else None
+        self._find_tables = Tables().find if tables and structured else _no_tables
+        self._separators = _SEPARATORS[2:] if size.splitter == SENTENCE else _SEPARATORS
 
     def cut(self, blocks: Iterable[str]) -> Iterator[Cut]:
         """The chunks in order. They hold all of the text but white space at their ends."""
@@ -191,7 +209,7 @@ class Chunker:
         overlap = min(self._size.overlap_tokens, room // 2)
         limit = _even(self._count(block[start:end]), room - overlap)
         splitter = RecursiveCharacterTextSplitter(
-            _SEPARATORS, keep_separator="end", is_separator_regex=True, strip_whitespace=False,
+            self._separators, keep_separator="end", is_separator_regex=True, strip_whitespace=False,
             chunk_size=limit, chunk_overlap=0, length_function=self._weigh(limit),
         )  # fmt: skip
         spans = self._joined(splitter.split_text(block[start:end]), start, room - overlap)

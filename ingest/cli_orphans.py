@@ -10,6 +10,7 @@ LOOK_TIMEOUT_S = 3600.0
 _SENTENCES = {
     pb.ORPHAN_KIND_OBJECT: "a file of {amount} bytes belongs to no document",
     pb.ORPHAN_KIND_CHUNKS: "{amount} chunks belong to no document",
+    pb.ORPHAN_KIND_INDEX: "an index that no job builds and that was never live",
     pb.ORPHAN_KIND_ROW: "a row belongs to no document",
     pb.ORPHAN_KIND_MISSING_OBJECT: "a document's file is missing: upload it again",
     pb.ORPHAN_KIND_MISSING_CHUNKS: "{amount} chunks of a document are missing: upload it again",

@@ -161,13 +161,13 @@ def _name_problem(name: str) -> str:
     return ""
 
 
-def check_batch(batch: str) -> None:
+def check_batch(batch: str, field: str = "header.batch") -> None:
     """InvalidInput unless it is a short label."""
     if len(batch) > MAX_BATCH_CHARACTERS or not batch.isprintable():
         raise InvalidInput(
             f"The batch label has {len(batch)} characters or a control character; {MAX_BATCH_CHARACTERS} printable ones "
             "are allowed.",
-            field="header.batch",
+            field=field,
         )
 
 

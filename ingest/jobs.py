@@ -1,4 +1,4 @@
-"""Jobs: the work of making one upload searchable, and word of their changes to whoever watches. No storage."""
+"""Jobs: making one upload searchable, or another index of a collection; and word of their changes to whoever watches."""
 
 import asyncio
 import secrets
@@ -37,6 +37,13 @@ class JobStage(IntEnum):
     LIVE = 5
 
 
+class JobKind(IntEnum):
+    """Numbered as in the contract."""
+
+    DOCUMENT = 1
+    REINDEX = 2
+
+
 class JobOutcome(IntEnum):
     """Numbered as in the contract."""
 
@@ -64,6 +71,9 @@ class Job:
     created_us: int
     updated_us: int
     archive: str = ""
+    kind: JobKind = JobKind.DOCUMENT
+    total_documents: int = 0
+    indexed_documents: int = 0
 
     @property
     def name(self) -> str:
@@ -72,8 +82,8 @@ class Job:
 
     @property
     def document(self) -> str:
-        """The document's resource name."""
-        return document_name(self.collection, self.document_id)
+        """The document's resource name; empty where the job is for a whole collection."""
+        return document_name(self.collection, self.document_id) if self.kind == JobKind.DOCUMENT else ""
 
 
 def now_us() -> int:

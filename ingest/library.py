@@ -163,7 +163,7 @@ class Library:
         if time.monotonic() - self._known_collections.get(collection, -KNOWN_COLLECTION_S) < KNOWN_COLLECTION_S:
             return
         try:
-            await self._index.chunk_size(collection)
+            await self._index.indexes(collection)
         except NotFound:
             self._known_collections.pop(collection, None)
             raise NotFound(

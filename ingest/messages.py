@@ -17,9 +17,11 @@ from ingest.documents import (
     check_sha256,
     checked_metadata,
 )
+from ingest.index.chunk_index import NewIndex
+from ingest.index.retriever import SPLITTERS
 from ingest.jobs import Job
 from ingest.orphans import Orphan
-from mesh.errors import DOMAIN
+from mesh.errors import DOMAIN, InvalidInput
 from mesh.names import collection_id, document_name
 from murphey.ingest.v1 import ingest_pb2 as pb
 
@@ -90,7 +92,20 @@ def job_message(job: Job) -> pb.Job:
         create_time=_time(job.created_us),
         update_time=_time(job.updated_us),
         archive=document_name(job.collection, job.archive) if job.archive else "",
+        kind=f"JOB_KIND_{job.kind.name}",
+        total_documents=job.total_documents,
+        indexed_documents=job.indexed_documents,
     )
+
+
+def to_new_index(request: pb.ReindexCollectionRequest) -> NewIndex:
+    """What another index of a collection shall differ in. InvalidInput names the field at fault."""
+    check_batch(request.batch, "batch")
+    chunking = request.chunking
+    if chunking.splitter and chunking.splitter not in SPLITTERS:
+        raise InvalidInput(f"There is no splitter {chunking.splitter}.", field="chunking.splitter")
+    overlap_tokens = chunking.overlap_tokens if chunking.HasField("overlap_tokens") else None
+    return NewIndex(request.embedder, chunking.chunk_tokens, overlap_tokens, SPLITTERS.get(chunking.splitter, ""))
 
 
 def orphan_message(orphan: Orphan, removed: bool) -> pb.Orphan:

@@ -15,7 +15,7 @@ from ingest.catalog import object_keys
 from ingest.database import Database
 from ingest.index.chunk_index import ChunkIndex, StoredVersion
 from ingest.storage import Storage
-from ingest.tables import VERSION_IS_LIVE, discarded, documents, jobs, runs, versions
+from ingest.tables import VERSION_IS_LIVE, copies, discarded, documents, jobs, reindexings, runs, versions
 from mesh.names import document_ids, document_name
 
 
@@ -27,24 +27,27 @@ class OrphanKind(IntEnum):
     ROW = 3
     MISSING_OBJECT = 4
     MISSING_CHUNKS = 5
+    INDEX = 6
 
 
 @dataclass(frozen=True)
 class Orphan:
     """What belongs to no document, or what a document lacks. `amount` is in bytes, chunks or rows, by kind.
 
-    `name` is an object's key, or a document's resource name; `version` is set for chunks and rows.
+    `name` is an object's key, or a document's or a collection's resource name; `version` is set for chunks, rows and indexes.
+    Chunks are in the index `index_version`, or in any where that is empty.
     """
 
     kind: OrphanKind
     name: str
     version: str
     amount: int
+    index_version: str = ""
 
     @property
     def removable(self) -> bool:
         """Whether removing it loses nothing."""
-        return self.kind in (OrphanKind.OBJECT, OrphanKind.CHUNKS, OrphanKind.ROW)
+        return self.kind in (OrphanKind.OBJECT, OrphanKind.CHUNKS, OrphanKind.ROW, OrphanKind.INDEX)
 
 
 @dataclass
@@ -85,6 +88,8 @@ class Orphans:
             yield orphan
         async for orphan in self._chunks(before):
             yield orphan
+        async for orphan in self._indexes():
+            yield orphan
         for orphan in await self._rows():
             yield orphan
 
@@ -94,7 +99,9 @@ class Orphans:
             await self.storage.delete([orphan.name])
         elif orphan.kind == OrphanKind.CHUNKS:
             collection, _ = document_ids(orphan.name)
-            await self.index.delete_version(collection, orphan.name, orphan.version)
+            await self.index.delete_version(collection, orphan.name, orphan.version, orphan.index_version)
+        elif orphan.kind == OrphanKind.INDEX:
+            await self.index.drop_index(orphan.name.removeprefix("collections/"), orphan.version)
         elif orphan.kind == OrphanKind.ROW:
             collection, document = document_ids(orphan.name)
             async with self.database.write(collection) as connection:
@@ -126,6 +133,40 @@ class Orphans:
             there = stored[identity].live_chunks if identity in stored else 0
             if wanted is not None and after.chunks.get(identity) == wanted and there < wanted:
                 yield Orphan(OrphanKind.MISSING_CHUNKS, *identity, wanted - there)
+
+    async def _indexes(self) -> AsyncIterator[Orphan]:
+        """Indexes beside the live ones that nobody builds or keeps, and what stands in the others besides documents."""
+        for collection in sorted(await self.index.collections()):
+            before = await self._copied(collection)
+            found = await self.index.indexes(collection)
+            beside = [index for index in (found.building, found.previous) if index is not None]
+            stored = {
+                (index.version, each.document, each.version): each.live_chunks + each.staged_chunks
+                for index in beside
+                for each in [each async for each in self.index.stored(collection, index.version)]
+            }
+            known = before | await self._copied(collection)
+            versions_known = {identity[0] for identity in known}
+            for index in beside:
+                if index.version not in versions_known:
+                    yield Orphan(OrphanKind.INDEX, f"collections/{collection}", index.version, 1)
+            for identity, amount in stored.items():
+                if identity[0] in versions_known and identity not in known:
+                    yield Orphan(OrphanKind.CHUNKS, identity[1], identity[2], amount, index_version=identity[0])
+
+    async def _copied(self, collection: str) -> set[tuple[str, str, str]]:
+        """Versions of documents that may stand in indexes beside the live one; the indexes themselves have an empty one."""
+        theirs = sa.and_(documents.c.collection == copies.c.collection, documents.c.id == copies.c.document)
+        rows = sa.select(copies.c.index_version, copies.c.document, copies.c.version).join(documents, theirs)
+        kept = sa.select(copies.c.index_version).distinct().where(copies.c.collection == collection)
+        going = sa.select(reindexings.c.index_version, reindexings.c.former_version)
+        async with self.database.read() as connection:
+            found = (await connection.execute(rows.where(copies.c.collection == collection))).all()
+            indexes = set((await connection.execute(kept)).scalars())
+            for row in await connection.execute(going.where(reindexings.c.collection == collection)):
+                indexes |= {row.index_version, row.former_version}
+        named = {(row.index_version, document_name(collection, row.document), row.version) for row in found}
+        return named | {(version, "", "") for version in indexes}
 
     async def _rows(self) -> list[Orphan]:
         """Versions of documents that are not there: one transaction removes both, so there should never be any."""

@@ -24,7 +24,8 @@ from ingest.members import Members
 from ingest.parsers.parsing import ParsedFile
 from ingest.parsers.pool import TextFile, WorkerPool
 from ingest.parsers.rows import read_rows
-from ingest.runs import ParsedText, Runs, Work
+from ingest.run_statements import ParsedText, Work
+from ingest.runs import Runs
 from ingest.storage import Storage
 from mesh import logs
 from mesh.errors import DeadlineExceeded, InvalidInput, MurpheyError, Overloaded, Unavailable
@@ -36,6 +37,8 @@ PUBLISH_POLL_S = 0.05
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
 
 Result = TypeVar("Result")
+Target = tuple[str, str]
+"""A collection, and the version of its index."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Pipeline:
             if isinstance(parsed, Failure):
                 return parsed
             if parsed.members or was_archive:
-                await self._patiently(lambda: self._members.take(work, parsed.members))
+                await self.patiently(lambda: self._members.take(work, parsed.members))
         finally:
             if members.exists():
                 await asyncio.to_thread(shutil.rmtree, members)
@@ -112,16 +115,17 @@ class Pipeline:
         if not works or any(work.job.stage >= JobStage.CHUNKED for work in works):
             return
         collection = await self._runs.collection(run)
-        size = await self._patiently(lambda: self._index.chunk_size(collection))
-        table, counts = await self._cut(works, size)
+        target = (await self.patiently(lambda: self._index.indexes(collection))).live
+        table, counts = await self.cut(works, target.size)
         for work, count in zip(works, counts, strict=True):
             if count == 0:
                 await self._fail(work, Failure.of(InvalidInput("The document holds no text that could be found.")))
         await self._storage.put(table_key(run), table.to_bytes())
         counted = {work.job.id: (work, count) for work, count in zip(works, counts, strict=True) if count}
-        await self._runs.record_chunked(counted, f"{size.chunk_tokens}/{size.overlap_tokens}/{size.window_tokens}")
+        await self._runs.record_chunked(counted, target.size.described, target.version)
 
-    async def _cut(self, works: list[Work], size: ChunkSize) -> tuple[ChunkTable, list[int]]:
+    async def cut(self, works: list[Work], size: ChunkSize) -> tuple[ChunkTable, list[int]]:
+        """The chunks of parsed texts, and how many each has."""
         async with AsyncExitStack() as stack:
             texts = [await self._text_file(work, stack) for work in works]
             output = Path(stack.enter_context(TemporaryDirectory(dir=self._storage.scratch))) / "chunks"
@@ -148,7 +152,8 @@ class Pipeline:
             return
         collection = await self._runs.collection(run)
         table = ChunkTable.from_bytes(await self._storage.read(table_key(run)))
-        by_job = await self._runs.twins(run)
+        index_version, by_job = await self._runs.index_version(run), await self._runs.twins(run)
+        replaced = await self._runs.replaced(run)
         on_their_way: deque[tuple[int, asyncio.Task[None]]] = deque()
         try:
             begin = await self._runs.indexed_rows(run)
@@ -158,8 +163,10 @@ class Pipeline:
                     going = await self._runs.going(run)
                     works = {job: work for job, work in works.items() if job in going}
                 first_ones = start < begin + self._limits.upserts_at_once * self._limits.upsert_chunks
-                twins = Twins(by_job, again=first_ones)
-                task = asyncio.create_task(self._index_slice(collection, table, works, start, end, twins))
+                twins = Twins(by_job, first_ones, replaced)
+                task = asyncio.create_task(
+                    self._index_slice((collection, index_version), table, works, start, end, twins)
+                )
                 on_their_way.append((end, task))
             while on_their_way:
                 await self._finish_slice(run, table, on_their_way)
@@ -169,25 +176,23 @@ class Pipeline:
             await asyncio.gather(*(task for _, task in on_their_way), return_exceptions=True)
 
     async def _index_slice(
-        self, collection: str, table: ChunkTable, works: Mapping[str, Work], start: int, end: int, twins: Twins
+        self, target: Target, table: ChunkTable, works: Mapping[str, Work], start: int, end: int, twins: Twins
     ) -> None:
         documents = await read_slice(self._storage, table, works, start, end, twins)
         if not documents:
             return
         async with self._upserts:
             try:
-                await self._patiently(lambda: self._index.stage(collection, documents))
+                await self.patiently(lambda: self._index.stage(target[0], documents, target[1]))
             except InvalidInput:
-                await self._stage_each(collection, documents, works)
+                await self._stage_each(target, documents, works)
 
-    async def _stage_each(
-        self, collection: str, documents: Sequence[DocumentChunks], works: Mapping[str, Work]
-    ) -> None:
+    async def _stage_each(self, target: Target, documents: Sequence[DocumentChunks], works: Mapping[str, Work]) -> None:
         """One after the other, when some chunk of theirs was refused: its document fails, the others do not."""
         by_version = {(work.job.document, work.version.id): work for work in works.values()}
         for document in documents:
             try:
-                await self._patiently(lambda document=document: self._index.stage(collection, [document]))
+                await self.patiently(lambda document=document: self._index.stage(target[0], [document], target[1]))
             except InvalidInput as error:
                 await self._fail(by_version[document.document, document.version], Failure.of(error))
 
@@ -206,13 +211,13 @@ class Pipeline:
 
     async def publish(self, run: str) -> None:
         """Makes the documents live. From here on nothing stops them."""
-        collection = await self._runs.collection(run)
+        collection, index_version = await self._runs.collection(run), await self._runs.index_version(run)
         blocked = True
         while blocked:
             works, blocked = await self._runs.claim_publishing(run)
             if works:
                 versions = [(work.job.document, work.version.id) for work in works]
-                await self._patiently(lambda versions=versions: self._index.publish(collection, versions))
+                await self.patiently(lambda versions=versions: self._index.publish(collection, versions, index_version))
                 await self._runs.record_live(works)
                 log.info("documents_live", run=run, collection=collection, documents=len(works))
             elif blocked:
@@ -229,7 +234,7 @@ class Pipeline:
             live = await self._runs.live_versions(run)
             for member in table.members:
                 if member.version not in live:
-                    await self._patiently(
+                    await self.patiently(
                         lambda member=member: self._index.delete_version(collection, member.document, member.version)
                     )
         await self._storage.delete([table_key(run)])
@@ -253,7 +258,7 @@ class Pipeline:
         log.info("document_failed", document=work.job.document, job=work.job.id, reason=failure.reason)
         await self._runs.fail([work.job.id], failure)
 
-    async def _patiently(self, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def patiently(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Calls the index again while it is away or overloaded, with growing pauses, until patience ends."""
         loop = asyncio.get_running_loop()
         end, pause_s = loop.time() + self._limits.index_patience_s, FIRST_RETRY_S

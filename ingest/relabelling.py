@@ -14,6 +14,7 @@ from ingest.grouping import Grouped
 from ingest.index.chunk_index import ChunkIndex, Description
 from ingest.jobs import Job, JobOutcome, JobStage, JobState, new_id, now_us
 from ingest.registration import Registered
+from ingest.reindexings import Reindexings
 from ingest.rows import DOCUMENTS, job_values, to_document
 from ingest.tables import documents, jobs, versions
 
@@ -35,9 +36,10 @@ class Relabelling:
     The chunks get the metadata first, then the document: an upload that breaks off between is sent again by its sender.
     """
 
-    def __init__(self, database: Database, index: ChunkIndex) -> None:
+    def __init__(self, database: Database, index: ChunkIndex, reindexings: Reindexings) -> None:
         self._database = database
         self._index = index
+        self._reindexings = reindexings
         self._relabel = Grouped(self._relabel_all, MAX_GROUP)
 
     async def relabel(self, upload: NewUpload, sha256: str) -> Registered | None:
@@ -51,9 +53,13 @@ class Relabelling:
         changes = [change for each in planned for change in each]
         if not changes:
             return [None for _ in group]
+        collections = {change.document.collection for change in changes}
+        copied = [name for name in collections if await self._reindexings.of(name)]
         await self._describe(changes)
         async with self._database.write(*{change.document.collection for change in changes}) as connection:
             made = {id(change) for change in changes if await _record(connection, change)}
+        if copied or [name for name in collections if await self._reindexings.of(name)]:
+            await self._describe([change for change in changes if id(change) in made])  # as it was copied meanwhile
         return [_registered(each[0]) if each and id(each[0]) in made else None for each in planned]
 
     async def _with_members(

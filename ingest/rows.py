@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ingest.documents import Document, DocumentState, Failure, Version
-from ingest.jobs import Job, JobOutcome, JobStage, JobState
+from ingest.jobs import Job, JobKind, JobOutcome, JobStage, JobState
 from ingest.tables import documents, jobs, versions
 from mesh.errors import Cancelled
 
@@ -52,7 +52,7 @@ def to_job(row: Any) -> Job:
     return Job(
         row.id, row.collection, row.document, row.display_name, row.batch, JobState(row.state), JobStage(row.stage),
         JobOutcome(row.outcome), row.total_chunks, row.indexed_chunks, failure, row.created_us, row.updated_us,
-        row.archive,
+        row.archive, JobKind(row.kind), row.total_documents, row.indexed_documents,
     )  # fmt: skip
 
 

@@ -1,44 +1,32 @@
 """What a workflow knows of the jobs it carries, and what it records of them. Each record is one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ingest.catalog import object_keys
+from ingest.catalog import new_version_id, object_keys
 from ingest.database import Database, discard
-from ingest.documents import Failure, Metadata, Version
-from ingest.jobs import Job, JobChanges, JobOutcome, JobStage, JobState, now_us
+from ingest.documents import Failure
+from ingest.jobs import JobChanges, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, to_job, to_version
-from ingest.tables import VERSION_IS_LIVE, VERSION_OF_JOB, discarded, documents, jobs, runs, versions
+from ingest.run_statements import (
+    MAKE_LIVE,
+    PARSED,
+    POINT_TO_LIVE,
+    UPDATE_VERSION,
+    ParsedText,
+    Work,
+    live_values,
+    of_version,
+)
+from ingest.tables import VERSION_IS_LIVE, VERSION_OF_JOB, discarded, documents, jobs, reindexings, runs, versions
 from mesh.names import document_name
 
 
 class RunLost(Exception):
     """Another worker carries the run now. This one must let go of it."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A job that goes on, with its version and its run."""
-
-    job: Job
-    version: Version
-    run: str
-
-
-@dataclass(frozen=True)
-class ParsedText:
-    """What parsing found."""
-
-    text_key: str
-    media_type: str
-    text_bytes: int
-    text_length: int
-    page_count: int
-    found: Metadata
 
 
 class Runs:
@@ -62,14 +50,50 @@ class Runs:
             return (await connection.execute(mine)).rowcount == 1
 
     async def disown(self, worker: str) -> None:
-        """Takes its runs from a worker that is dead; should it live after all, it can record nothing any more."""
+        """Takes its work from a worker that is dead; should it live after all, it can record nothing any more."""
         async with self._database.write() as connection:
-            await connection.execute(runs.update().where(runs.c.worker == worker).values(worker=""))
+            for table in (runs, reindexings):
+                await connection.execute(table.update().where(table.c.worker == worker).values(worker=""))
 
     async def collection(self, run: str) -> str:
         """The collection that a run works for."""
         async with self._database.read() as connection:
             return (await connection.execute(sa.select(runs.c.collection).where(runs.c.id == run))).scalar_one()
+
+    async def index_version(self, run: str) -> str:
+        """The index that the run's chunks are cut for."""
+        async with self._database.read() as connection:
+            return (await connection.execute(sa.select(runs.c.index_version).where(runs.c.id == run))).scalar_one()
+
+    async def replaced(self, run: str) -> dict[str, tuple[str, int]]:
+        """For each job of the run whose document has a live version: that, and how many chunks it has."""
+        query = (
+            sa.select(jobs.c.id, versions.c.id.label("version"), versions.c.chunk_count)
+            .join(documents, sa.and_(documents.c.collection == jobs.c.collection, documents.c.id == jobs.c.document))
+            .join(versions, VERSION_IS_LIVE)
+            .where(jobs.c.run == run)
+        )
+        async with self._database.read() as connection:
+            return {row.id: (row.version, row.chunk_count) for row in await connection.execute(query)}
+
+    async def requeue(self, run: str) -> None:
+        """Has the run's jobs that go on begin again in another run: what they were cut for is not in use any more."""
+        works = await self.work(run)
+        async with self._database.write() as connection:
+            await self._hold(connection, {run})
+            for work in works:
+                version = new_version_id(work.version.content_key)
+                mine = sa.and_(
+                    versions.c.collection == work.job.collection, versions.c.document == work.job.document_id
+                )
+                renamed = versions.update().where(mine, versions.c.id == work.version.id).values(id=version)
+                if (await connection.execute(renamed)).rowcount:
+                    again = jobs.update().where(jobs.c.id == work.job.id, jobs.c.run == run)
+                    await connection.execute(again.values(
+                        version=version, state=JobState.QUEUED, stage=JobStage.STORED, run="", publishing=False,
+                        total_chunks=0, indexed_chunks=0, updated_us=now_us(),
+                    ))  # fmt: skip
+        self._changes.announce(work.job.id for work in works)
 
     async def work(self, run: str) -> list[Work]:
         """The run's jobs that go on, the oldest first."""
@@ -85,9 +109,9 @@ class Runs:
         async with self._database.write() as connection:
             await self._hold(connection, {work.run for work, _ in parsed.values()})
             alive = await self._advance(connection, list(parsed), JobStage.PARSED)
-            kept = [_of_version(work) | vars(text) for job, (work, text) in parsed.items() if job in alive]
+            kept = [of_version(work) | vars(text) for job, (work, text) in parsed.items() if job in alive]
             if kept:
-                await connection.execute(_UPDATE_VERSION.values({key: sa.bindparam(key) for key in _PARSED}), kept)
+                await connection.execute(UPDATE_VERSION.values({key: sa.bindparam(key) for key in PARSED}), kept)
             stopped = [item for job, item in parsed.items() if job not in alive]
             keys = [key for work, text in stopped for key in object_keys(work.version.raw_key, text.text_key)[1:]]
             await discard(self._database, connection, keys)
@@ -114,18 +138,20 @@ class Runs:
             if row.sha256 in found
         }
 
-    async def record_chunked(self, counts: Mapping[str, tuple[Work, int]], chunking: str) -> None:
-        """The chunks of these jobs are kept and counted; `chunking` says how they were cut."""
+    async def record_chunked(self, counts: Mapping[str, tuple[Work, int]], chunking: str, index_version: str) -> None:
+        """The chunks of these jobs are kept and counted; `chunking` says how they were cut, for which index."""
         if not counts:
             return
         async with self._database.write() as connection:
-            await self._hold(connection, {work.run for work, _ in counts.values()})
+            names = {work.run for work, _ in counts.values()}
+            await self._hold(connection, names)
+            await connection.execute(runs.update().where(runs.c.id.in_(names)).values(index_version=index_version))
             await self._advance(connection, list(counts), JobStage.CHUNKED)
-            values = [_of_version(work) | {"count": count} for work, count in counts.values()]
+            values = [of_version(work) | {"count": count} for work, count in counts.values()]
             of_job = jobs.update().where(jobs.c.id == sa.bindparam("b_job"))
             await connection.execute(of_job.values(total_chunks=sa.bindparam("count")), values)
             cut = {"chunk_count": sa.bindparam("count"), "chunking": chunking}
-            await connection.execute(_UPDATE_VERSION.values(**cut), values)
+            await connection.execute(UPDATE_VERSION.values(**cut), values)
         self._changes.announce(counts)
 
     async def going(self, run: str) -> set[str]:
@@ -153,7 +179,8 @@ class Runs:
 
     async def claim_publishing(self, run: str) -> tuple[list[Work], bool]:
         """Marks the run's indexed jobs so that nothing stops them any more, unless an older job of the same document is
-        just being published. Answers with the marked ones, and whether others must wait."""
+        just being published, or another index just takes the live one's place. Answers with the marked ones, and whether
+        others must wait."""
         async with self._database.write(await self.collection(run)) as connection:
             await self._hold(connection, {run})
             other = jobs.alias()
@@ -167,7 +194,8 @@ class Runs:
                 jobs.c.stage == JobStage.INDEXED,
                 ~jobs.c.publishing,
             )
-            await connection.execute(jobs.update().where(ready, ~taken).values(publishing=True))
+            closing = sa.exists().where(reindexings.c.collection == jobs.c.collection, reindexings.c.closing)
+            await connection.execute(jobs.update().where(ready, ~taken, ~closing).values(publishing=True))
             blocked = (await connection.execute(sa.select(jobs.c.id).where(ready).limit(1))).first() is not None
             rows = await connection.execute(sa.select(jobs.c.id).where(jobs.c.run == run, jobs.c.publishing))
             claimed = set(rows.scalars())
@@ -181,9 +209,9 @@ class Runs:
             mine = sa.and_(documents.c.collection == works[0].job.collection, documents.c.id.in_(ids))
             rows = await connection.execute(sa.select(documents.c.id, documents.c.live_version).where(mine))
             earlier = {row.id: row.live_version for row in rows}
-            values = [_live_values(work, earlier.get(work.job.document_id, "")) for work in works]
-            await connection.execute(_MAKE_LIVE, values)
-            await connection.execute(_POINT_TO_LIVE, values)
+            values = [live_values(work, earlier.get(work.job.document_id, "")) for work in works]
+            await connection.execute(MAKE_LIVE, values)
+            await connection.execute(POINT_TO_LIVE, values)
             for work in works:
                 old = earlier.get(work.job.document_id, "")
                 if old and old != work.version.id:
@@ -241,37 +269,3 @@ class Runs:
         dropped = versions.delete().where(old).returning(versions.c.raw_key, versions.c.text_key)
         keys = [key for row in await connection.execute(dropped) for key in object_keys(row.raw_key, row.text_key)]
         await discard(self._database, connection, keys)
-
-
-def _of_version(work: Work) -> dict[str, str]:
-    """What _UPDATE_VERSION and its like select by."""
-    return {
-        "b_job": work.job.id, "b_collection": work.job.collection, "b_document": work.job.document_id,
-        "b_version": work.version.id,
-    }  # fmt: skip
-
-
-def _live_values(work: Work, earlier: str) -> dict[str, Any]:
-    outcome = JobOutcome.REPLACED if earlier else JobOutcome.INDEXED
-    return _of_version(work) | {"outcome": int(outcome), "now": now_us()}
-
-
-_PARSED = [field.name for field in fields(ParsedText)]
-_UPDATE_VERSION = versions.update().where(
-    versions.c.collection == sa.bindparam("b_collection"),
-    versions.c.document == sa.bindparam("b_document"),
-    versions.c.id == sa.bindparam("b_version"),
-)
-_MAKE_LIVE = (
-    jobs.update()
-    .where(jobs.c.id == sa.bindparam("b_job"))
-    .values(
-        state=int(JobState.SUCCEEDED), stage=int(JobStage.LIVE), publishing=False, outcome=sa.bindparam("outcome"),
-        updated_us=sa.bindparam("now"),
-    )
-)  # fmt: skip
-_POINT_TO_LIVE = (
-    documents.update()
-    .where(documents.c.collection == sa.bindparam("b_collection"), documents.c.id == sa.bindparam("b_document"))
-    .values(live_version=sa.bindparam("b_version"), updated_us=sa.bindparam("now"))
-)

@@ -8,6 +8,7 @@ import grpc.aio
 
 from ingest.comparison import Comparer
 from ingest.documents import DocumentState
+from ingest.index.chunk_index import NewIndex
 from ingest.jobs import JobState
 from ingest.library import Library
 from ingest.messages import (
@@ -16,10 +17,12 @@ from ingest.messages import (
     job_message,
     orphan_message,
     to_description,
+    to_new_index,
     to_upload,
 )
 from ingest.orphans import Orphans
 from ingest.place_messages import chunk_place
+from ingest.reindexing import Reindexer
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids, resource_id
 from mesh.paging import decode_token, encode_token, page_size
@@ -38,8 +41,11 @@ Context = grpc.aio.ServicerContext
 class IngestServicer(IngestServiceServicer):
     """One method an RPC; the contract describes them."""
 
-    def __init__(self, library: Library, comparer: Comparer, orphans: Callable[[float], Orphans]) -> None:
+    def __init__(
+        self, library: Library, comparer: Comparer, reindexer: Reindexer, orphans: Callable[[float], Orphans]
+    ) -> None:
         self._library = library
+        self._reindexer = reindexer
         self._orphans = orphans
         self._comparer = comparer
         self._catalog = library.catalog
@@ -123,6 +129,19 @@ class IngestServicer(IngestServiceServicer):
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
         return pb.RetryJobResponse(job=job_message(await self._library.retry(resource_id(request.name, "jobs"))))
+
+    async def ReindexCollection(
+        self, request: pb.ReindexCollectionRequest, context: Context
+    ) -> pb.ReindexCollectionResponse:
+        collection = collection_id(request.name, "name")
+        job = await self._reindexer.begin(collection, to_new_index(request), request.batch)
+        return pb.ReindexCollectionResponse(job=job_message(job))
+
+    async def RollbackCollection(
+        self, request: pb.RollbackCollectionRequest, context: Context
+    ) -> pb.RollbackCollectionResponse:
+        job = await self._reindexer.begin(collection_id(request.name, "name"), NewIndex(previous=True))
+        return pb.RollbackCollectionResponse(job=job_message(job))
 
     async def FindOrphans(
         self, request: pb.FindOrphansRequest, context: Context

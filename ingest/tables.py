@@ -65,13 +65,17 @@ jobs = sa.Table(
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("updated_us", sa.BigInteger, nullable=False),
     sa.Column("archive", sa.String(32), nullable=False, server_default=""),
+    sa.Column("kind", sa.SmallInteger, nullable=False, server_default="1"),
+    sa.Column("total_documents", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("indexed_documents", sa.Integer, nullable=False, server_default="0"),
     sa.Index("jobs_by_document", "collection", "document"),
     sa.Index("jobs_by_batch", "batch", "id"),
     sa.Index("jobs_by_run", "run"),
     sa.Index("jobs_by_state", "state", "id"),
     sa.Index("jobs_by_queue", "state", "collection", "id"),
 )
-"""A row a job; `run` is the workflow that carries it, `publishing` that it can no longer be stopped."""
+"""A row a job; `run` is the workflow that carries it, `publishing` that it can no longer be stopped. One that indexes a
+collection anew has no document; its `version` is the index's."""
 
 runs = sa.Table(
     "runs",
@@ -81,9 +85,39 @@ runs = sa.Table(
     sa.Column("indexed_rows", sa.Integer, nullable=False),
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("worker", sa.String(96), nullable=False, server_default=""),
+    sa.Column("index_version", sa.String(512), nullable=False, server_default=""),
 )
 """A row a workflow that has not ended; the first `indexed_rows` of its chunks are in the retriever. `worker` carries it;
-it is empty while the run waits in the queue."""
+it is empty while the run waits in the queue. Its chunks are cut for the index `index_version`."""
+
+reindexings = sa.Table(
+    "reindexings",
+    metadata,
+    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("job", sa.String(32), nullable=False),
+    sa.Column("index_version", sa.String(512), nullable=False),
+    sa.Column("former_version", sa.String(512), nullable=False),
+    sa.Column("kept", sa.Boolean, nullable=False),
+    sa.Column("closing", sa.Boolean, nullable=False),
+    sa.Column("worker", sa.String(96), nullable=False, server_default=""),
+)
+"""A row a collection that is being indexed anew, from `former_version` to `index_version`, which was `kept` from before or is
+new. `closing`: nothing is published until the swap. `worker` carries it, as with runs."""
+
+copies = sa.Table(
+    "copies",
+    metadata,
+    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("document", sa.String(32), primary_key=True),
+    sa.Column("version", sa.String(64), primary_key=True),
+    sa.Column("index_version", sa.String(512), primary_key=True),
+    sa.Column("content_key", sa.String(64), nullable=False),
+    sa.Column("chunk_count", sa.Integer, nullable=False),
+    sa.Column("chunking", sa.String(64), nullable=False),
+    sa.Column("done", sa.Boolean, nullable=False),
+)
+"""A row a version in an index that searches do not use: one that is being built, or the one before. While it is not `done`,
+any of its chunks may be there. Of the live index `versions` tells."""
 
 workers = sa.Table(
     "workers",

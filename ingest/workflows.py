@@ -23,8 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.database import DatabaseAway
 from ingest.fair_queue import FairQueue
+from ingest.index.chunk_index import IndexReplaced
 from ingest.pipeline import Pipeline
 from ingest.pruning import Pruning
+from ingest.reindexing import Reindexer
 from ingest.runs import RunLost, Runs
 from ingest.storage import StorageAway
 from ingest.workers import Workers
@@ -130,6 +132,10 @@ class Workflows:
             await _outlasting(lambda: stage(run))
         except RunLost:
             raise
+        except IndexReplaced as error:
+            log.info("run_begins_again", run=run, reason=str(error))
+            await _outlasting(lambda: self._runs.requeue(run))
+            self._wake.set()
         except MurpheyError as error:
             await _outlasting(partial(self._pipeline.fail_all, run, error))
         except Exception:
@@ -213,7 +219,14 @@ class Attendance:
 
 @asynccontextmanager
 async def open_workflows(
-    url: str, queue: FairQueue, runs: Runs, pipeline: Pipeline, workers: Workers, pruning: Pruning, runs_at_once: int
+    url: str,
+    queue: FairQueue,
+    runs: Runs,
+    pipeline: Pipeline,
+    workers: Workers,
+    pruning: Pruning,
+    runs_at_once: int,
+    reindexer: Reindexer,
 ) -> AsyncIterator[Workflows]:
     """Workflows that run while inside. DBOS is one per process, offers no port and tells no one anything."""
     DBOS(config=_config(url, workers.id))
@@ -227,7 +240,9 @@ async def open_workflows(
             QUEUE, worker_concurrency=runs_at_once, polling_interval_sec=QUEUE_POLL_S, on_conflict="always_update"
         )
         await attendance.begin()
-        tasks = [asyncio.create_task(work()) for work in (workflows.dispatch, attendance.keep, pruning.keep)]
+        tasks = [
+            asyncio.create_task(work()) for work in (workflows.dispatch, attendance.keep, pruning.keep, reindexer.keep)
+        ]
         try:
             yield workflows
         finally:

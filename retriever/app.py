@@ -10,6 +10,7 @@ from mesh.server import Hosted
 from mesh.server import main as serve
 from mesh.weights import known_embedders, resolve
 from murphey.retriever.v1 import retriever_pb2_grpc
+from retriever.building import Building
 from retriever.catalog import Catalog, FileCatalog
 from retriever.collections import Collections
 from retriever.corpus import CorpusVersions, ProcessCorpusVersions
@@ -51,8 +52,10 @@ async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted
         vectors = QueryVectors(ByteCache("queries", settings.query_cache_mb * MEGABYTE))
         searcher = Searcher(collections, vectors, store)
         kept = KeptSearches(ByteCache("searches", settings.search_cache_mb * MEGABYTE), versions)
+        await collections.warm()
         await (await embedders.queue()).embed(["warm"], Purpose.QUERY)
-        servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, embedders, kept)
+        building = Building(collections, store, embedders)
+        servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, building, embedders, kept)
         add = partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer)
         yield [Hosted(NAME, add)]
     finally:

@@ -1,4 +1,4 @@
-"""What is known of each collection, kept over restarts. This file's `FileCatalog` belongs to the embedded store."""
+"""What is known of each collection and its indexes, kept over restarts. `FileCatalog` belongs to the embedded store."""
 
 import asyncio
 import json
@@ -6,15 +6,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from retriever.filters import Fields, Kind
 
 
+class Splitter(StrEnum):
+    """How text is split where it must be."""
+
+    STRUCTURE = "structure"
+    RECURSIVE = "recursive"
+    SENTENCE = "sentence"
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionRecord:
-    """A collection, and the physical index that its name stands for."""
+    """A collection, and the physical index that its name stands for; and those that stand beside it, which have none."""
 
     id: str
     embedder: str
@@ -27,8 +36,18 @@ class CollectionRecord:
     """Physical index in the store: the collection's id and the index version."""
     created: datetime
     fields: Fields = field(default_factory=Fields)
+    splitter: Splitter = Splitter.STRUCTURE
     max_tokens: int = 0
     """What its embedder reads of a text; 0 in records that were made before it was kept."""
+    building: "CollectionRecord | None" = None
+    """The index that will be the live one."""
+    previous: "CollectionRecord | None" = None
+    """The one that was."""
+
+    @property
+    def indexes(self) -> list["CollectionRecord"]:
+        """All of them, the live one first."""
+        return [self, *(index for index in (self.building, self.previous) if index is not None)]
 
     @property
     def index_version(self) -> str:
@@ -92,11 +111,18 @@ def to_json(record: CollectionRecord) -> dict[str, Any]:
     """As plain JSON values."""
     plain = {name: getattr(record, name) for name in CollectionRecord.__slots__}
     kinds = {key: sorted(kind.value for kind in found) for key, found in record.fields.kinds.items()}
-    return plain | {"created": record.created.isoformat(), "fields": kinds}
+    beside = {name: plain[name] and to_json(plain[name]) for name in _BESIDE}
+    return plain | {"created": record.created.isoformat(), "fields": kinds} | beside
 
 
 def from_json(plain: Mapping[str, Any]) -> CollectionRecord:
     """The record that `to_json` was given."""
     kinds = {key: frozenset(Kind(name) for name in names) for key, names in plain["fields"].items()}
     created = datetime.fromisoformat(plain["created"]).astimezone(UTC)
-    return CollectionRecord(**{**plain, "created": created, "fields": Fields(kinds)})
+    beside = {name: from_json(plain[name]) for name in _BESIDE if plain.get(name)}
+    splitter = Splitter(plain.get("splitter", Splitter.STRUCTURE))
+    made = {"created": created, "fields": Fields(kinds), "splitter": splitter}
+    return CollectionRecord(**{**plain, **made, **beside})
+
+
+_BESIDE = ("building", "previous")

@@ -36,6 +36,14 @@ class ModeName(StrEnum):
     SPARSE = "sparse"
 
 
+class SplitterName(StrEnum):
+    """Names of the splitters."""
+
+    STRUCTURE = "structure"
+    RECURSIVE = "recursive"
+    SENTENCE = "sentence"
+
+
 CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Collection to search.")]
 NameArgument = Annotated[str, typer.Argument(help="The collection's name.")]
 
@@ -115,15 +123,18 @@ def create_collection(
     language: Annotated[str, typer.Option("--language", help="Language of its words, such as german.")] = "",
     chunk_tokens: Annotated[int, typer.Option("--chunk-tokens", help="Tokens in a chunk; 0 is the default.")] = 0,
     overlap_tokens: Annotated[
-        int | None, typer.Option("--overlap-tokens", help="Tokens that neighbours share.")
+        int | None, typer.Option("--chunk-overlap", "--overlap-tokens", help="Tokens that neighbours share.")
     ] = None,
+    splitter: Annotated[SplitterName | None, typer.Option("--splitter", help="Where text is split.")] = None,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Create a collection. The same again is no error."""
     chunking = pb.Chunking(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens)
-    wanted = pb.Collection(name=_name(name), embedder=embedder, language=language, chunking=chunking)
+    if splitter is not None:
+        chunking.splitter = f"SPLITTER_{splitter.name}"  # pyright: ignore[reportAttributeAccessIssue] - protobuf takes names
+    wanted = pb.Collection(name=_name(name), language=language, chunking=chunking, embedder=embedder)
 
     async def create() -> pb.Collection:
         async with _retriever(data, target) as retriever:
@@ -220,11 +231,14 @@ def _collection(collection: pb.Collection) -> dict[str, Any]:
         "language": collection.language,
         "chunk_tokens": collection.chunking.chunk_tokens,
         "overlap_tokens": collection.chunking.overlap_tokens,
+        "splitter": pb.Splitter.Name(collection.chunking.splitter).removeprefix("SPLITTER_").lower(),
         "chunks": collection.chunk_count,
         "staged_chunks": collection.staged_chunk_count,
         "dimensions": collection.dimensions,
         "fields": list(collection.fields),
         "index_version": collection.index_version,
+        "building": collection.building.index_version or None,
+        "previous": collection.previous.index_version or None,
         "created": collection.create_time.ToJsonString(),
     }
 

@@ -1,17 +1,23 @@
-"""Collections: names that people use, each standing for one physical index made with one embedder and one chunking."""
+"""Collections: names that people use, each standing for one physical index made with one embedder and one chunking.
+
+How an index is built beside that one, and takes its place, is in building.py.
+"""
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mesh import logs
-from mesh.errors import AlreadyExists, InvalidInput, MurpheyError, NotFound
+from mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput, MurpheyError, NotFound
 from mesh.names import DEFAULT_COLLECTION
 from retriever.batching import EmbeddingQueue
-from retriever.catalog import Catalog, CollectionRecord
+from retriever.catalog import Catalog, CollectionRecord, Splitter
 from retriever.chunks import MetadataValue
+from retriever.embedding import Embedder
 from retriever.filters import MAX_FIELDS, Fields
 from retriever.named_embedders import NamedEmbedders
 from retriever.sparse import DEFAULT_LANGUAGE, words_of
@@ -21,6 +27,8 @@ log = logs.get(__name__)
 
 DEFAULT_CHUNK_TOKENS, DEFAULT_OVERLAP_TOKENS = 240, 32
 MIN_CHUNK_TOKENS = 16
+REFRESH_S = 5.0
+"""For so long another replica's change of a collection may go unseen."""
 _INDEX_FORMAT = 1
 """Counts up when chunks are stored or weighed otherwise, so that an old index is never searched as a new one."""
 
@@ -34,6 +42,7 @@ class NewCollection:
     chunk_tokens: int = 0
     overlap_tokens: int | None = None
     language: str = ""
+    splitter: Splitter | None = None
 
 
 class Collections:
@@ -43,11 +52,12 @@ class Collections:
         self._catalog, self._store, self._embedders = catalog, store, embedders
         self._records: dict[str, CollectionRecord] = {}
         self._lock = asyncio.Lock()
+        self._loaded_s = 0.0
 
     async def open(self) -> None:
         """Reads the catalog and sees to it that the default collection exists."""
         self._records = await self._catalog.load()
-        for record in self._records.values():
+        for record in [index for known in self._records.values() for index in known.indexes]:
             try:
                 await self._store.create_index(record.index, record.dimensions)
             except MurpheyError as error:  # the other collections can still be searched
@@ -55,9 +65,17 @@ class Collections:
         if DEFAULT_COLLECTION not in self._records:
             await self.create(NewCollection(DEFAULT_COLLECTION))
 
+    async def warm(self) -> None:
+        """Loads the embedders that collections need, so that no search waits for it."""
+        for record in self._records.values():
+            try:
+                await self._embedders.of_index(record.embedder, record.embedder_version, record.id)
+            except MurpheyError as error:
+                log.error("embedder_missing", collection=record.id, embedder=record.embedder, error=error.message)
+
     async def create(self, new: NewCollection) -> CollectionRecord:
         """The collection, made unless it is there. AlreadyExists when one of that name has other settings."""
-        record = await self._planned(new)
+        record = planned(new, (await self._embedders.queue(new.embedder, "collection.embedder")).embedder)
         async with self._lock:
             self._records = await self._catalog.load()
             there = self._records.get(new.id)
@@ -71,9 +89,13 @@ class Collections:
             return record
 
     async def get(self, collection: str) -> CollectionRecord:
-        """NotFound when there is none; asks the catalog again first, for another replica may have made it."""
+        """NotFound when there is none; asks the catalog again first, and now and then, for other replicas change it too."""
         if collection not in self._records:
-            self._records = await self._catalog.load()
+            await self._reload()
+        elif time.monotonic() - self._loaded_s > REFRESH_S and not self._lock.locked():
+            async with self._lock:
+                with contextlib.suppress(MurpheyError):
+                    await self._reload()
         try:
             return self._records[collection]
         except KeyError:
@@ -82,10 +104,44 @@ class Collections:
                 f"There is no collection {collection!r}. Create it first, or use one of: {known}.", field="collection"
             ) from None
 
-    async def usable(self, collection: str) -> tuple[CollectionRecord, EmbeddingQueue]:
-        """The collection with the embedder that it was made with; FailedPrecondition when this retriever has none such."""
-        record = await self.get(collection)
+    async def usable(self, collection: str, index_version: str = "") -> tuple[CollectionRecord, EmbeddingQueue]:
+        """The collection's live index, or the one of that version, with the embedder that it was made with.
+
+        FailedPrecondition when this retriever has none such, or when the index is neither live nor being built.
+        """
+        record = await self.index(collection, index_version)
         return record, await self._embedders.of_index(record.embedder, record.embedder_version, collection)
+
+    async def index(self, collection: str, index_version: str) -> CollectionRecord:
+        """One of the collection's indexes, the live one for an empty version; FailedPrecondition for one that is neither
+        live nor being built."""
+        record = await self.get(collection)
+        if index_version not in ("", record.index_version):
+            record = (await self._reload())[collection]  # another replica may have built or swapped it
+        open_ones = [record, *([record.building] if record.building else [])]
+        for index in open_ones:
+            if index_version in ("", index.index_version):
+                return index
+        raise FailedPrecondition(
+            f"The index {index_version} of {collection!r} is not in use any more; {record.index_version} is.",
+            field="index_version",
+        )
+
+    async def update(
+        self, collection: str, change: Callable[[CollectionRecord], Awaitable[CollectionRecord]]
+    ) -> CollectionRecord:
+        """Changes what is known of a collection, one change at a time. NotFound when there is none."""
+        async with self._lock:
+            await self._reload()
+            changed = await change(await self.get(collection))
+            await self._catalog.put(changed)
+            self._records[collection] = changed
+            return changed
+
+    async def _reload(self) -> dict[str, CollectionRecord]:
+        self._loaded_s = time.monotonic()
+        self._records = await self._catalog.load()
+        return self._records
 
     async def list(self, after: str, size: int) -> list[CollectionRecord]:
         """The next `size` by id."""
@@ -100,7 +156,8 @@ class Collections:
             if record is None:
                 return
             await self._catalog.remove(collection)
-            await self._store.drop_index(record.index)
+            for index in record.indexes:
+                await self._store.drop_index(index.index)
             log.info("collection_deleted", collection=collection)
 
     async def counts(self, record: CollectionRecord) -> Counts:
@@ -121,29 +178,34 @@ class Collections:
                     f"The collection {collection!r} would have {len(fields.kinds)} metadata keys; {MAX_FIELDS} is the most.",
                     field="chunks.metadata",
                 )
-            await self._store.add_fields(record.index, fields.minus(record.fields))
+            for index in record.indexes:
+                await self._store.add_fields(index.index, fields.minus(record.fields))
             self._records[collection] = replace(record, fields=fields)
             await self._catalog.put(self._records[collection])
 
-    async def _planned(self, new: NewCollection) -> CollectionRecord:
-        embedder = (await self._embedders.queue(new.embedder, "collection.embedder")).embedder
-        chunk_tokens, overlap_tokens = _chunking(new, embedder.max_tokens)
-        language = (new.language or DEFAULT_LANGUAGE).lower()
-        words_of(language)
-        parts = (embedder.name, embedder.version, chunk_tokens, overlap_tokens, language, _INDEX_FORMAT)
-        version = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", str(part))[-48:] for part in parts)
-        return CollectionRecord(
-            id=new.id,
-            embedder=embedder.name,
-            embedder_version=embedder.version,
-            dimensions=embedder.dimensions,
-            max_tokens=embedder.max_tokens,
-            chunk_tokens=chunk_tokens,
-            overlap_tokens=overlap_tokens,
-            language=language,
-            index=f"{new.id}--{version}",
-            created=datetime.now(UTC),
-        )
+
+def planned(new: NewCollection, embedder: Embedder) -> CollectionRecord:
+    """The record of a new index. InvalidInput for settings that do not fit the embedder."""
+    chunk_tokens, overlap_tokens = _chunking(new, embedder.max_tokens)
+    splitter = new.splitter or Splitter.STRUCTURE
+    language = (new.language or DEFAULT_LANGUAGE).lower()
+    words_of(language)
+    parts = [embedder.name, embedder.version, chunk_tokens, overlap_tokens, language, _INDEX_FORMAT]
+    parts += [splitter] if splitter is not Splitter.STRUCTURE else []
+    version = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", str(part))[-48:] for part in parts)
+    return CollectionRecord(
+        id=new.id,
+        embedder=embedder.name,
+        embedder_version=embedder.version,
+        dimensions=embedder.dimensions,
+        chunk_tokens=chunk_tokens,
+        overlap_tokens=overlap_tokens,
+        language=language,
+        index=f"{new.id}--{version}",
+        created=datetime.now(UTC),
+        splitter=splitter,
+        max_tokens=embedder.max_tokens,
+    )
 
 
 def _chunking(new: NewCollection, window: int) -> tuple[int, int]:
@@ -165,7 +227,7 @@ def _chunking(new: NewCollection, window: int) -> tuple[int, int]:
 def _check_same(there: CollectionRecord, wanted: CollectionRecord) -> None:
     differing = [
         f"{name} {getattr(there, name)!r}, not {getattr(wanted, name)!r}"
-        for name in ("embedder", "chunk_tokens", "overlap_tokens", "language")
+        for name in ("embedder", "chunk_tokens", "overlap_tokens", "language", "splitter")
         if getattr(there, name) != getattr(wanted, name)
     ]
     if differing:

@@ -7,19 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids
 from mesh.place_messages import place_message, to_place
 from murphey.retriever.v1 import retriever_pb2
 from retriever.bounds import check_count
-from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, Description, DocumentVersion, MetadataValue
-from retriever.collections import NewCollection
 from retriever.filter_messages import to_filter
 from retriever.search import DEFAULT_LIMIT, Passage, Question
-from retriever.stores.base import Counts, Mode, OfDocuments, OfIds, Selection
+from retriever.stores.base import Mode, OfDocuments, OfIds, Selection, Window
 
 MAX_QUERY_CHARACTERS, MAX_CHUNK_CHARACTERS = 32_768, 65_536
 MAX_LIMIT, MAX_NEIGHBORS, MAX_KEY_CHARACTERS = 1_000, 10, 128
@@ -75,6 +72,15 @@ def to_chunks(
     return chunks, vectors, twins
 
 
+def to_windows(messages: Iterable[retriever_pb2.ChunkRange], collection: str) -> list[Window]:
+    """Ranges of chunks. InvalidInput for a document of another collection."""
+    windows: list[Window] = []
+    for row, message in enumerate(messages):
+        version = retriever_pb2.DocumentVersion(document=message.document, version=message.version)
+        windows.append(Window(to_version(version, collection, f"reuse[{row}]"), message.first, message.last))
+    return windows
+
+
 def to_version(message: retriever_pb2.DocumentVersion, collection: str, field: str) -> DocumentVersion:
     """InvalidInput when the document is not of this collection."""
     _check_document(message.document, collection, f"{field}.document")
@@ -113,39 +119,6 @@ def to_selection(request: retriever_pb2.DeleteChunksRequest, collection: str) ->
             return to_version(request.version, collection, "version")
         case _:
             raise InvalidInput("Say what to delete: documents, chunks or version.", field="selection")
-
-
-def to_new_collection(message: retriever_pb2.Collection) -> NewCollection:
-    """What a collection's maker says of it."""
-    if not message.name:
-        raise InvalidInput("The collection's name is missing: write collections/ID.", field="collection.name")
-    chunking = message.chunking
-    return NewCollection(
-        id=collection_id(message.name, "collection.name"),
-        embedder=message.embedder,
-        chunk_tokens=chunking.chunk_tokens,
-        overlap_tokens=chunking.overlap_tokens if chunking.HasField("overlap_tokens") else None,
-        language=message.language,
-    )
-
-
-def collection_message(record: CollectionRecord, counts: Counts, max_tokens: int) -> retriever_pb2.Collection:
-    """A collection, for people to see."""
-    created = Timestamp()
-    created.FromDatetime(record.created)
-    return retriever_pb2.Collection(
-        name=f"collections/{record.id}",
-        embedder=record.embedder,
-        chunking=retriever_pb2.Chunking(chunk_tokens=record.chunk_tokens, overlap_tokens=record.overlap_tokens),
-        language=record.language,
-        index_version=record.index_version,
-        chunk_count=counts.live,
-        staged_chunk_count=counts.staged,
-        dimensions=record.dimensions,
-        fields=record.fields.names(),
-        create_time=created,
-        max_embedder_tokens=max_tokens,
-    )
 
 
 def passage_message(passage: Passage) -> retriever_pb2.Passage:

@@ -13,8 +13,9 @@ from mesh.errors import InvalidInput
 from mesh.names import collection_id
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceServicer
-from retriever import messages
+from retriever import collection_messages, messages
 from retriever.bounds import check_count
+from retriever.building import Building
 from retriever.catalog import CollectionRecord
 from retriever.chunks import DocumentVersion
 from retriever.collections import Collections
@@ -43,11 +44,12 @@ class RetrieverServicer(RetrieverServiceServicer):
         collections: Collections,
         indexer: Indexer,
         searcher: Searcher,
+        building: Building,
         embedders: NamedEmbedders,
         kept: KeptSearches,
     ) -> None:
         self._collections, self._indexer, self._searcher, self._embedders = collections, indexer, searcher, embedders
-        self._kept = kept
+        self._building, self._kept = building, kept
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         use = to_use(request.cache, "cache")
@@ -67,9 +69,12 @@ class RetrieverServicer(RetrieverServiceServicer):
     async def UpsertChunks(self, request: pb.UpsertChunksRequest, context: Context) -> pb.UpsertChunksResponse:
         collection = collection_id(request.collection)
         check_count("chunks", len(request.chunks), MAX_CHUNKS)
-        dimensions = (await self._collections.get(collection)).dimensions
-        chunks, vectors, twins = messages.to_chunks(request.chunks, collection, dimensions)
-        done = await self._indexer.upsert(collection, chunks, vectors, staged=request.staged, twins=twins)
+        index = await self._collections.index(collection, request.index_version)
+        chunks, vectors, twins = messages.to_chunks(request.chunks, collection, index.dimensions)
+        done = await self._indexer.upsert(
+            collection, chunks, vectors, staged=request.staged, twins=twins, index_version=request.index_version,
+            reuse=messages.to_windows(request.reuse, collection),
+        )  # fmt: skip
         return pb.UpsertChunksResponse(stored=done.stored, embedded=done.embedded, index_version=done.index_version)
 
     async def PublishDocuments(
@@ -83,7 +88,8 @@ class RetrieverServicer(RetrieverServiceServicer):
         ]
         if len({version.document for version in versions}) < len(versions):
             raise InvalidInput("A document is named twice: only one of its versions can be live.", field="documents")
-        return pb.PublishDocumentsResponse(removed=await self._indexer.publish(collection, versions))
+        removed = await self._indexer.publish(collection, versions, request.index_version)
+        return pb.PublishDocumentsResponse(removed=removed)
 
     async def SetDocumentMetadata(
         self, request: pb.SetDocumentMetadataRequest, context: Context
@@ -96,12 +102,13 @@ class RetrieverServicer(RetrieverServiceServicer):
     async def DeleteChunks(self, request: pb.DeleteChunksRequest, context: Context) -> pb.DeleteChunksResponse:
         collection = collection_id(request.collection)
         selection = messages.to_selection(request, collection)
-        return pb.DeleteChunksResponse(deleted=await self._indexer.delete(collection, selection))
+        deleted = await self._indexer.delete(collection, selection, request.index_version)
+        return pb.DeleteChunksResponse(deleted=deleted)
 
     async def ListStoredVersions(
         self, request: pb.ListStoredVersionsRequest, context: Context
     ) -> AsyncIterator[pb.ListStoredVersionsResponse]:
-        stored = await self._indexer.stored(collection_id(request.collection))
+        stored = await self._indexer.stored(collection_id(request.collection), request.index_version)
         rows = [_stored_message(version, counts) for version, counts in stored.items()]
         for at in range(0, len(rows), MAX_DOCUMENTS):
             yield pb.ListStoredVersionsResponse(versions=rows[at : at + MAX_DOCUMENTS])
@@ -112,6 +119,20 @@ class RetrieverServicer(RetrieverServiceServicer):
         record = await self._collections.get(collection_id(request.collection))
         version = await self._kept.versions.of(record.index)
         return pb.GetCorpusVersionResponse(version=version.contents, removals=version.removals)
+
+    async def BuildIndex(self, request: pb.BuildIndexRequest, context: Context) -> pb.BuildIndexResponse:
+        wanted = collection_messages.to_new_index(request)
+        record = await self._building.begin(collection_id(request.collection), wanted)
+        return pb.BuildIndexResponse(collection=await self._shown(record))
+
+    async def SwapIndex(self, request: pb.SwapIndexRequest, context: Context) -> pb.SwapIndexResponse:
+        record = await self._building.swap(collection_id(request.collection), request.index_version)
+        return pb.SwapIndexResponse(collection=await self._shown(record))
+
+    async def DropIndex(self, request: pb.DropIndexRequest, context: Context) -> pb.DropIndexResponse:
+        collection = collection_id(request.collection)
+        record = await self._building.drop(collection, request.index_version, keep=request.keep)
+        return pb.DropIndexResponse(collection=await self._shown(record))
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         check_count("texts", len(request.texts), MAX_TEXTS)
@@ -128,7 +149,7 @@ class RetrieverServicer(RetrieverServiceServicer):
     async def CreateCollection(
         self, request: pb.CreateCollectionRequest, context: Context
     ) -> pb.CreateCollectionResponse:
-        record = await self._collections.create(messages.to_new_collection(request.collection))
+        record = await self._collections.create(collection_messages.to_new_collection(request.collection))
         return pb.CreateCollectionResponse(collection=await self._shown(record))
 
     async def GetCollection(self, request: pb.GetCollectionRequest, context: Context) -> pb.GetCollectionResponse:
@@ -153,8 +174,8 @@ class RetrieverServicer(RetrieverServiceServicer):
         return pb.DeleteCollectionResponse()
 
     async def _shown(self, record: CollectionRecord) -> pb.Collection:
-        counts = await self._collections.counts(record)
-        return messages.collection_message(record, counts, record.max_tokens or self._embedders.default.max_tokens)
+        counts = [await self._collections.counts(index) for index in record.indexes]
+        return collection_messages.collection_message(record, counts, self._embedders.default.max_tokens)
 
 
 def _stored_message(version: DocumentVersion, counts: Counts) -> pb.StoredVersion:

@@ -32,14 +32,58 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class ChunkRange:
+    """Live chunks of a version, by their number, the last one included."""
+
+    version: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class DocumentChunks:
-    """Chunks of one version of a document, and what goes with each of them."""
+    """Chunks of one version of a document, and what goes with each of them. `reuse` are live chunks of the document of which
+    some may read the same: their vectors are taken then."""
 
     document: str
     version: str
     display_name: str
     metadata: Metadata
     chunks: Sequence[Chunk]
+    reuse: ChunkRange | None = None
+
+
+@dataclass(frozen=True)
+class IndexTarget:
+    """An index of a collection, and how documents are cut for it."""
+
+    version: str
+    size: ChunkSize
+
+
+@dataclass(frozen=True)
+class NewIndex:
+    """What another index of a collection shall differ in: empty, 0 and None mean the same as the live one. `previous`: the
+    one that was live before."""
+
+    embedder: str = ""
+    chunk_tokens: int = 0
+    overlap_tokens: int | None = None
+    splitter: str = ""
+    previous: bool = False
+
+
+@dataclass(frozen=True)
+class CollectionIndexes:
+    """The indexes of a collection."""
+
+    live: IndexTarget
+    building: IndexTarget | None
+    previous: IndexTarget | None
+
+
+class IndexReplaced(Exception):
+    """The index is not in use any more: what was cut for it must be cut anew."""
 
 
 @dataclass(frozen=True)
@@ -62,36 +106,50 @@ class StoredVersion:
 
 
 class ChunkIndex(Protocol):
-    """Failures are mesh.errors: NotFound for an unknown collection, Unavailable when it cannot be reached."""
+    """Failures are mesh.errors: NotFound for an unknown collection, Unavailable when it cannot be reached. An empty index
+    version means the live one; IndexReplaced for one that is neither live nor being built."""
 
-    async def chunk_size(self, collection: str) -> ChunkSize:
-        """How the collection's documents are cut."""
+    async def indexes(self, collection: str) -> CollectionIndexes:
+        """The collection's indexes, and how documents are cut for each."""
         ...
 
     async def collections(self) -> list[str]:
         """The ids of all collections."""
         ...
 
-    def stored(self, collection: str) -> AsyncIterator[StoredVersion]:
+    def stored(self, collection: str, index_version: str = "") -> AsyncIterator[StoredVersion]:
         """Every version that has chunks. What changes meanwhile may be there or not."""
         ...
 
-    async def stage(self, collection: str, documents: Sequence[DocumentChunks]) -> None:
+    async def stage(self, collection: str, documents: Sequence[DocumentChunks], index_version: str = "") -> None:
         """Embeds and stores chunks, not yet seen by searches. Idempotent."""
         ...
 
-    async def publish(self, collection: str, versions: Sequence[tuple[str, str]]) -> None:
-        """Makes these versions, `(document, version)`, the ones that searches find. Idempotent."""
+    async def publish(self, collection: str, versions: Sequence[tuple[str, str]], index_version: str = "") -> None:
+        """Makes these versions, `(document, version)`, the ones that searches find. Idempotent. One without chunks is left
+        out: a call that comes late changes nothing."""
         ...
 
     async def describe(self, collection: str, descriptions: Sequence[Description]) -> None:
-        """Gives chunks that searches find other metadata. Idempotent."""
+        """Gives chunks that searches find other metadata, in every index. Idempotent."""
         ...
 
     async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
-        """Deletes all chunks of documents; answers how many there were."""
+        """Deletes all chunks of documents in every index; answers how many there were in the live one."""
         ...
 
-    async def delete_version(self, collection: str, document: str, version: str) -> None:
-        """Deletes the chunks of one version."""
+    async def delete_version(self, collection: str, document: str, version: str, index_version: str = "") -> None:
+        """Deletes the chunks of one version, in every index for an empty index version."""
+        ...
+
+    async def begin_index(self, collection: str, new: NewIndex) -> CollectionIndexes:
+        """Begins another index. Idempotent. FailedPrecondition while another one is being built."""
+        ...
+
+    async def swap_index(self, collection: str, index_version: str) -> None:
+        """Makes the index that was built the live one. Idempotent."""
+        ...
+
+    async def drop_index(self, collection: str, index_version: str, *, keep: bool = False) -> None:
+        """Drops an index that is not live, or keeps it as the previous one. Idempotent."""
         ...

@@ -1,26 +1,41 @@
 """The chunk index of a mesh: its retriever, over gRPC."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc.aio
 from google.protobuf.struct_pb2 import Struct
 
-from ingest.chunking import ChunkSize
+from ingest.chunking import RECURSIVE, SENTENCE, STRUCTURE, ChunkSize
 from ingest.documents import Metadata
-from ingest.index.chunk_index import Description, DocumentChunks, StoredVersion
+from ingest.index.chunk_index import (
+    CollectionIndexes,
+    Description,
+    DocumentChunks,
+    IndexReplaced,
+    IndexTarget,
+    NewIndex,
+    StoredVersion,
+)
 from ingest.place_messages import chunk_place
 from mesh.channel import open_channel
 from mesh.deadline import call_options
-from mesh.errors import translated
+from mesh.errors import FailedPrecondition, translated
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 NAME = "murphey.retriever.v1.RetrieverService"
-IDEMPOTENT = ["UpsertChunks", "PublishDocuments", "SetDocumentMetadata", "DeleteChunks", "GetCollection"]
+IDEMPOTENT = ["UpsertChunks", "PublishDocuments", "SetDocumentMetadata", "DeleteChunks", "GetCollection",
+              "BuildIndex", "SwapIndex", "DropIndex"]  # fmt: skip
 QUICK_TIMEOUT_S = 10.0
 STAGE_TIMEOUT_S = 300.0
 """Embedding a call's chunks takes a second or two; on a machine that is busy with all else, much longer."""
+PREPARE_TIMEOUT_S = 600.0
+"""An embedder is converted for its machine when it is named for the first time."""
 MAX_DOCUMENTS = 1000
+INDEX_VERSION = "index_version"
+"""The field at fault when an index is not in use any more."""
+SPLITTERS = {pb.SPLITTER_STRUCTURE: STRUCTURE, pb.SPLITTER_RECURSIVE: RECURSIVE, pb.SPLITTER_SENTENCE: SENTENCE}
 
 
 class RetrieverIndex:
@@ -40,16 +55,27 @@ class RetrieverIndex:
         """Ends the channel."""
         await self._channel.close()
 
-    async def chunk_size(self, collection: str) -> ChunkSize:
-        """The collection's own sizes, or the defaults, at most what its embedder reads."""
+    async def indexes(self, collection: str) -> CollectionIndexes:
+        """The collection's indexes, each with the collection's own sizes, or the defaults, at most what its embedder reads."""
         with translated("retriever"):
             response = await self._stub.GetCollection(
                 pb.GetCollectionRequest(name=f"collections/{collection}"), **call_options(QUICK_TIMEOUT_S)
             )
-        found = response.collection
+        return self._indexes(response.collection)
+
+    def _indexes(self, found: pb.Collection) -> CollectionIndexes:
+        return CollectionIndexes(
+            self._target(found),
+            self._target(found.building) if found.HasField("building") else None,
+            self._target(found.previous) if found.HasField("previous") else None,
+        )
+
+    def _target(self, found: pb.Collection | pb.CollectionIndex) -> IndexTarget:
         window = found.max_embedder_tokens or self._default_chunk_tokens
         wanted = found.chunking.chunk_tokens or self._default_chunk_tokens
-        return ChunkSize(min(wanted, window), found.chunking.overlap_tokens, window)
+        splitter = SPLITTERS.get(found.chunking.splitter, STRUCTURE)
+        size = ChunkSize(min(wanted, window), found.chunking.overlap_tokens, window, splitter, found.embedder)
+        return IndexTarget(found.index_version, size)
 
     async def collections(self) -> list[str]:
         """All of them, page by page."""
@@ -63,30 +89,39 @@ class RetrieverIndex:
                     return names
                 request.page_token = page.next_page_token
 
-    async def stored(self, collection: str) -> AsyncIterator[StoredVersion]:
+    async def stored(self, collection: str, index_version: str = "") -> AsyncIterator[StoredVersion]:
         """Every version that has chunks."""
-        request = pb.ListStoredVersionsRequest(collection=f"collections/{collection}")
+        request = pb.ListStoredVersionsRequest(collection=f"collections/{collection}", index_version=index_version)
         with translated("retriever"):
             async for page in self._stub.ListStoredVersions(request, **call_options(STAGE_TIMEOUT_S)):
                 for found in page.versions:
                     yield StoredVersion(found.document, found.version, found.live_chunks, found.staged_chunks)
 
-    async def stage(self, collection: str, documents: Sequence[DocumentChunks]) -> None:
+    async def stage(self, collection: str, documents: Sequence[DocumentChunks], index_version: str = "") -> None:
         """Has the chunks embedded and stored, to be published later."""
-        chunks = [chunk for document in documents for chunk in _messages(document)]
-        request = pb.UpsertChunksRequest(collection=f"collections/{collection}", chunks=chunks, staged=True)
-        with translated("retriever"):
+        request = pb.UpsertChunksRequest(
+            collection=f"collections/{collection}", staged=True, index_version=index_version,
+            chunks=[chunk for document in documents for chunk in _messages(document)],
+            reuse=[
+                pb.ChunkRange(document=document.document, **vars(document.reuse))
+                for document in documents
+                if document.reuse
+            ],
+        )  # fmt: skip
+        with _replaced(), translated("retriever"):
             await self._stub.UpsertChunks(request, **call_options(STAGE_TIMEOUT_S))
 
-    async def publish(self, collection: str, versions: Sequence[tuple[str, str]]) -> None:
+    async def publish(self, collection: str, versions: Sequence[tuple[str, str]], index_version: str = "") -> None:
         """Makes versions live, each at once for a searcher."""
         for at in range(0, len(versions), MAX_DOCUMENTS):
             some = [
                 pb.DocumentVersion(document=name, version=version)
                 for name, version in versions[at : at + MAX_DOCUMENTS]
             ]
-            request = pb.PublishDocumentsRequest(collection=f"collections/{collection}", documents=some)
-            with translated("retriever"):
+            request = pb.PublishDocumentsRequest(
+                collection=f"collections/{collection}", documents=some, index_version=index_version
+            )
+            with _replaced(), translated("retriever"):
                 await self._stub.PublishDocuments(request, **call_options(STAGE_TIMEOUT_S))
 
     async def describe(self, collection: str, descriptions: Sequence[Description]) -> None:
@@ -111,12 +146,50 @@ class RetrieverIndex:
                 deleted += (await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))).deleted
         return deleted
 
-    async def delete_version(self, collection: str, document: str, version: str) -> None:
+    async def delete_version(self, collection: str, document: str, version: str, index_version: str = "") -> None:
         """Deletes a version's chunks, as when its job is given up."""
         selected = pb.DocumentVersion(document=document, version=version)
-        request = pb.DeleteChunksRequest(collection=f"collections/{collection}", version=selected)
+        request = pb.DeleteChunksRequest(
+            collection=f"collections/{collection}", version=selected, index_version=index_version
+        )
         with translated("retriever"):
             await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))
+
+    async def begin_index(self, collection: str, new: NewIndex) -> CollectionIndexes:
+        """Begins another index beside the live one."""
+        splitters = {name: number for number, name in SPLITTERS.items()}
+        request = pb.BuildIndexRequest(
+            collection=f"collections/{collection}", embedder=new.embedder, previous=new.previous,
+            chunking=pb.Chunking(
+                chunk_tokens=new.chunk_tokens, overlap_tokens=new.overlap_tokens, splitter=splitters.get(new.splitter)
+            ),
+        )  # fmt: skip
+        with translated("retriever"):
+            response = await self._stub.BuildIndex(request, **call_options(PREPARE_TIMEOUT_S))
+        return self._indexes(response.collection)
+
+    async def swap_index(self, collection: str, index_version: str) -> None:
+        """Makes the index that was built the live one."""
+        request = pb.SwapIndexRequest(collection=f"collections/{collection}", index_version=index_version)
+        with translated("retriever"):
+            await self._stub.SwapIndex(request, **call_options(STAGE_TIMEOUT_S))
+
+    async def drop_index(self, collection: str, index_version: str, *, keep: bool = False) -> None:
+        """Drops an index that is not live, or keeps it as the previous one."""
+        request = pb.DropIndexRequest(collection=f"collections/{collection}", index_version=index_version, keep=keep)
+        with translated("retriever"):
+            await self._stub.DropIndex(request, **call_options(STAGE_TIMEOUT_S))
+
+
+@contextmanager
+def _replaced() -> Iterator[None]:
+    """The retriever refuses what was cut for an index that is not in use any more."""
+    try:
+        yield
+    except FailedPrecondition as error:
+        if error.field != INDEX_VERSION:
+            raise
+        raise IndexReplaced(error.message) from error
 
 
 def _messages(document: DocumentChunks) -> list[pb.Chunk]:

@@ -27,7 +27,7 @@ from ingest.parsers.rows import ROW, Context, Rows, write_rows
 from ingest.places import Place
 from ingest.texts import TextIndex, read_blocks
 from ingest.tokens import TokenCounter
-from mesh.errors import InvalidInput, MurpheyError
+from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError
 from mesh.weights import resolve
 
 
@@ -52,7 +52,9 @@ class Worker:
         self.memory_mib: int = options["memory_mib"]
         self._limits = ReadLimits(**options["limits"])
         self._recognizer = Recognizer(options["ocr_languages"])
-        self._count = TokenCounter.from_model(resolve(options["tokenizer"], Path(options["models"])))
+        self._models = Path(options["models"])
+        self._counters = {"": TokenCounter.from_model(resolve(options["tokenizer"], self._models))}
+        self._counters[options["tokenizer"]] = self._counters[""]
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The result of a task, or why there is none."""
@@ -77,15 +79,27 @@ class Worker:
     def _chunk(self, request: dict[str, Any]) -> dict[str, Any]:
         """Cuts the documents of a batch; writes their chunks to one file, and answers how many each has."""
         size = ChunkSize(**request["size"])
+        count = self._counter(size.tokenizer)
         headings: dict[tuple[str, ...], int] = {}
         contexts: dict[Context, int] = {}
         parts: list[Rows] = []
         for number, document in enumerate(request["documents"]):
             media_type = document["media_type"]
-            chunker = Chunker(size, self._count, outline=outline_of(media_type), tables=has_tables(media_type))
+            chunker = Chunker(size, count, outline=outline_of(media_type), tables=has_tables(media_type))
             parts.append(cut_document(number, document, chunker, headings, contexts))
         write_rows(Path(request["output"]), parts, [list(path) for path in headings], list(contexts))
         return {"counts": [len(part) for part in parts]}
+
+    def _counter(self, tokenizer: str) -> TokenCounter:
+        """Of the collection's embedder; where that is not on this machine, the one of the settings must do."""
+        if tokenizer not in self._counters:
+            try:
+                model = resolve(tokenizer, self._models)
+                local = isinstance(model, Path)
+                self._counters[tokenizer] = TokenCounter.from_model(model) if local else self._counters[""]
+            except FailedPrecondition:
+                self._counters[tokenizer] = self._counters[""]
+        return self._counters[tokenizer]
 
 
 def cut_document(

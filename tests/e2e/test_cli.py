@@ -167,3 +167,24 @@ def test_help_names_every_command() -> None:
     text = subprocess.run([str(MURPHEY), "--help"], capture_output=True, text=True, check=True).stdout
     for command in ("up", "ingest", "search", "ask", "documents", "jobs", "models", "collections", "doctor"):
         assert command in text
+
+
+def test_a_collection_is_cut_anew_and_goes_back(mesh: Mesh, collection: str, handbook: Path) -> None:
+    assert mesh.murphey("ingest", str(handbook), "--collection", collection).code == 0
+    before = mesh.murphey("collections", "show", collection, "--json").json()
+
+    updated = mesh.murphey("collections", "update", collection, "--chunk-tokens", "16", "--chunk-overlap", "0")
+    assert updated.code == 0, updated.err
+    now = mesh.murphey("collections", "show", collection, "--json").json()
+    assert (now["chunk_tokens"], now["overlap_tokens"], now["previous"]) == (16, 0, before["index_version"])
+    assert now["chunks"] > before["chunks"]
+    found = mesh.murphey("search", "spare key of the glaze store", "--collection", collection, "--json").json()
+    assert found["passages"][0]["document"] == "crew/keys.txt"
+
+    back = mesh.murphey("collections", "rollback", collection, "--json")
+    assert back.code == 0, back.err
+    restored = mesh.murphey("collections", "show", collection, "--json").json()
+    assert (restored["index_version"], restored["chunks"]) == (before["index_version"], before["chunks"])
+    refused = mesh.murphey("collections", "reindex", collection, "--embedder", "unheard-of")
+    assert refused.code == 1
+    assert "no embedder" in refused.err

@@ -108,11 +108,11 @@ class Service:
 
 
 @asynccontextmanager
-async def running_service(data: Path, tokenizer: Path, **settings: Any) -> AsyncIterator[Service]:
-    """A service of its own."""
+async def running_service(data: Path, tokenizer: Path, target: str = "", **settings: Any) -> AsyncIterator[Service]:
+    """A service of its own, on a retriever elsewhere where `target` names one."""
     retriever = FakeRetriever()
-    async with serving_retriever(retriever) as target:
-        chosen = IngestSettings(data=data, retriever=target, tokenizer=str(tokenizer), drain_s=0.2, **settings)
+    async with serving_retriever(retriever) as fake:
+        chosen = IngestSettings(data=data, retriever=target or fake, tokenizer=str(tokenizer), drain_s=0.2, **settings)
         async with (
             open_service(chosen) as hosted,
             serving(chosen, hosted) as port,

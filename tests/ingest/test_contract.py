@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ingest.documents import DocumentState
-from ingest.jobs import JobOutcome, JobStage, JobState
+from ingest.jobs import JobKind, JobOutcome, JobStage, JobState
 from ingest.orphans import OrphanKind
 from murphey.ingest.v1 import ingest_pb2 as pb
 
@@ -17,6 +17,7 @@ from murphey.ingest.v1 import ingest_pb2 as pb
         (DocumentState, pb.DocumentState, "DOCUMENT_STATE_"),
         (JobState, pb.JobState, "JOB_STATE_"),
         (JobStage, pb.JobStage, "JOB_STAGE_"),
+        (JobKind, pb.JobKind, "JOB_KIND_"),
         (JobOutcome, pb.JobOutcome, "JOB_OUTCOME_"),
         (OrphanKind, pb.OrphanKind, "ORPHAN_KIND_"),
     ],

@@ -16,6 +16,7 @@ from mesh.server import Hosted, serving
 from mesh.weights import resolve
 from murphey.retriever.v1 import retriever_pb2_grpc
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
+from retriever.building import Building
 from retriever.catalog import FileCatalog
 from retriever.collections import Collections
 from retriever.corpus import ProcessCorpusVersions
@@ -98,7 +99,8 @@ async def served(tmp_path: Path, edge_store: EdgeStore) -> AsyncIterator[Served]
     await collections.open()
     searcher = Searcher(collections, QueryVectors(ByteCache("queries", 100_000)), store)
     kept = KeptSearches(ByteCache("searches", 100_000), versions)
-    servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, embedders, kept)
+    building = Building(collections, store, embedders)
+    servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, building, embedders, kept)
     hosted = Hosted(NAME, partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer))
     settings = RetrieverSettings(data=tmp_path, drain_s=0)
     async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from retriever.sparse import SparseVector
 from retriever.stores.base import Counts, IndexedChunk, Mode, StoreQuery
 from retriever.stores.edge.index import Index, Limits
 from retriever.stores.edge.store import EdgeStore
+from retriever.stores.edge.wire import FRAME
 from tests.retriever.fakes import DIMENSIONS, chunk, document_name, indexed, vector_of
 
 TEA = StoreQuery(Mode.DENSE, 10, vector_of("tea").tolist())
@@ -186,3 +188,15 @@ async def test_a_second_process_on_the_folder_is_refused(edge_store: EdgeStore, 
         await second.count("test")
     await second.close()
     assert await edge_store.count("test") == Counts(0, 0)
+
+
+async def test_the_engine_ends_when_its_retriever_was_killed_in_the_middle_of_a_message(tmp_path: Path) -> None:
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "retriever.stores.edge.engine", str(tmp_path / "indexes"), "1000",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert engine.stdin is not None
+    engine.stdin.write(FRAME.pack(1_000_000) + b"the beginning")
+    await engine.stdin.drain()
+    engine.stdin.close()
+    assert await asyncio.wait_for(engine.wait(), 60) == 0

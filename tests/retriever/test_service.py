@@ -142,6 +142,7 @@ async def test_collections(served: Served) -> None:
         name="collections/notes", language="german", chunking=pb.Chunking(chunk_tokens=32, overlap_tokens=0)
     )
     made = (await served.stub.CreateCollection(pb.CreateCollectionRequest(collection=wanted))).collection
+    wanted.chunking.splitter = pb.SPLITTER_STRUCTURE
     assert (made.language, made.chunking, made.dimensions, made.max_embedder_tokens) == (
         "german",
         wanted.chunking,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mesh import logs
-from mesh.errors import Internal, MurpheyError
+from mesh.errors import Internal, MurpheyError, Unavailable
 from retriever.stores.base import StoreQuery
 from retriever.stores.edge.index import Indexes, Limits
 from retriever.stores.edge.wire import Reply, Request, read_frames, write_frame
@@ -24,6 +24,8 @@ log = logs.get(__name__)
 
 MAX_SEARCHES_AT_ONCE = 16
 """More would make the first of them wait too long for the last."""
+_LOCKED = "Can't init WAL: Kind(WouldBlock)"
+"""What the engine says when another process has the lock of its log."""
 HOUSEKEEPING_S = 0.5
 """Longest wait between two looks at what is due: flushing, rebuilding."""
 _READS = frozenset({"count", "ping", "windows"})
@@ -133,6 +135,10 @@ class Engine:
 def _as_domain_error(error: Exception) -> MurpheyError:
     if isinstance(error, MurpheyError):
         return error
+    if _LOCKED in str(error):
+        return Unavailable(
+            "Another process still has the store open, such as one that is ending. Try again in a moment."
+        )
     log.error("store_failed", error=str(error)[:500], traceback=traceback.format_exc())
     return Internal(f"The store could not do it: {str(error)[:200]}")
 
@@ -145,9 +151,11 @@ def main() -> None:
     limits = Limits(optimize_after_chunks=int(sys.argv[2]))
 
     def receive() -> None:
-        for message in read_frames(source):
-            inbox.put(message)
-        inbox.put(None)
+        try:
+            for message in read_frames(source):
+                inbox.put(message)
+        finally:  # whatever ends it: a process that lived on would keep the folder's lock for ever
+            inbox.put(None)
 
     threading.Thread(target=receive, daemon=True).start()
     with Indexes(Path(sys.argv[1]), limits, wake=lambda: inbox.put("wake")) as indexes:

@@ -39,6 +39,9 @@ def write_frame(stream: BinaryIO, message: object) -> None:
 
 
 def read_frames(stream: BinaryIO) -> Iterable[Any]:
-    """The messages until the other side closes."""
+    """The messages until the other side closes; one that it was killed in the middle of is left out."""
     while len(head := stream.read(FRAME.size)) == FRAME.size:
-        yield pickle.loads(stream.read(*FRAME.unpack(head)))  # noqa: S301 - from the parent process
+        (length,) = FRAME.unpack(head)
+        if len(body := stream.read(length)) < length:
+            return
+        yield pickle.loads(body)  # noqa: S301 - from the parent process
