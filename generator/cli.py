@@ -58,7 +58,9 @@ def list_models(data: DataOption = DEFAULT_DATA, target: TargetOption = None, as
 
 @models.command("show")
 def show_model(
-    name: Annotated[str, typer.Argument(help="The model, as models/ID or ID; empty for the default one.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The model, as models/ID or ID; empty for the default one.")
+    ] = "",
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
     as_json: JsonOption = False,
@@ -83,7 +85,8 @@ def show_model(
 @models.command("pull")
 def pull_models(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Models to fetch; those of the default settings where none is named.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Models to fetch; those of the default settings where none is named."),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--models", envvar="MURPHEY_MODELS", help="Where models are kept.")

@@ -53,7 +53,10 @@ def register(root: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, and URLs of s3://, gs://, az:// and https://.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Files, folders, and URLs of s3://, gs://, az:// and https://."),
+    ],
     collection: CollectionOption = "default",
     prefix: PrefixOption = "",
     meta: MetaOption = None,

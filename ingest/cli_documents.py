@@ -19,7 +19,9 @@ TIMEOUT_S = 30.0
 DELETE_TIMEOUT_S = 120.0
 DOWNLOAD_TIMEOUT_S = 3600.0
 
-NameArgument = Annotated[str, typer.Argument(help="The document's name, or collections/ID/documents/ID.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The document's name, or collections/ID/documents/ID.")
+]
 CollectionOption = Annotated[str, typer.Option("--collection", help="The collection's id.")]
 
 
@@ -116,7 +118,7 @@ async def _show_failed(stub: IngestServiceStub, archive: pb.Document) -> None:
 
 
 def _delete(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of documents.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names of documents.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All documents of the collection.")] = False,
     collection: CollectionOption = "default",
     data: terminal.DataOption = terminal.DEFAULT_DATA,

@@ -11,7 +11,7 @@ from murphey.ingest.v1 import ingest_pb2 as pb
 
 WATCH_TIMEOUT_S = 24 * 3600.0
 
-JobArgument = Annotated[str, typer.Argument(help="The job, as jobs/ID or ID.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job, as jobs/ID or ID.")]
 
 
 def commands() -> typer.Typer:

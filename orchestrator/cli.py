@@ -28,7 +28,7 @@ def register(root: typer.Typer) -> None:
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
     collection: Annotated[str, typer.Option(help="The collection to answer from.")] = "default",
     conversation: Annotated[
         str | None, typer.Option(help="The conversation that this continues, as `conversations/ID` or ID.")

@@ -45,7 +45,7 @@ class SplitterName(StrEnum):
 
 
 CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Collection to search.")]
-NameArgument = Annotated[str, typer.Argument(help="The collection's name.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
 
 
 def register(root: typer.Typer) -> None:
@@ -55,7 +55,7 @@ def register(root: typer.Typer) -> None:
 
 
 def search(
-    question: Annotated[str, typer.Argument(help="What to look for.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to look for.")],
     collection: CollectionOption = "default",
     limit: Annotated[int, typer.Option("--limit", "-n", help="Passages at most, 1 to 1,000.")] = 10,
     mode: Annotated[ModeName, typer.Option("--mode", help="By words, by meaning, or both.")] = ModeName.HYBRID,
