@@ -19,9 +19,11 @@ from orchestrator.questions import Question, check
 from orchestrator.relevance import is_relevant
 from orchestrator.sources import SearchResult
 from orchestrator.verification import Verifier
+from orchestrator.withholding import Withholding
 
 log = logs.get(__name__)
 ANSWERS = metrics.counter("answers", "Answers that came to their end, by outcome.", ("outcome",))
+_WITHHELD = metrics.counter("withheld_sentences", "Sentences of models that the sources do not support, left out.")
 _DROPPED = metrics.counter("dropped_markers", "Markers of models that pointed to no source.")
 
 
@@ -123,8 +125,9 @@ class Answerer:
         async with Citer(sources, evidence, Verifier(self._documents)) as citer:
             course.prompted_s = course.elapsed_s()
             chat = frame.chat(sources, closest.quote if closest else "")
+            withholding = Withholding({source.number: source for source in sources}, evidence)
             async with aclosing(self._generator.stream(frame.model.name, chat, frame.sampling)) as stream:
-                async for piece in stream:
+                async for piece in withholding.passing(stream) if _is_strict(course.question, frame) else stream:
                     if isinstance(piece, Generated):
                         course.generated = piece
                         continue
@@ -134,12 +137,13 @@ class Answerer:
                         yield citation
             for citation in course.cited(await citer.rest()):
                 yield citation
+            course.withheld_sentences, citer.complete = withholding.withheld, citer.complete and withholding.complete
             for event in await self._close(course, frame, citer, closest):
                 yield event
 
     async def _close(self, course: Course, frame: Frame, citer: Citer, closest: Support | None) -> list[Event]:
         """What follows the model's words: the closest ones of the sources, where it cited nothing or others."""
-        course.dropped_markers = citer.dropped_markers
+        course.dropped_markers, course.sentences = citer.dropped_markers, citer.sentences
         _DROPPED.inc(citer.dropped_markers)
         course.complete = citer.complete
         if course.generated is None:
@@ -156,6 +160,7 @@ class Answerer:
         return [course.delta(lead + quoted[0]), *course.cited([quoted[1]])] if quoted else []
 
     async def _finish(self, course: Course) -> Finish:
+        _WITHHELD.inc(course.withheld_sentences)
         conversation = await remember(self._conversations, course.question.conversation, course.turn())
         ANSWERS.labels(course.outcome.value).inc()
         log.info(
@@ -167,3 +172,8 @@ class Answerer:
             total_ms=round(course.elapsed_s() * 1000),
         )
         return course.finish(conversation)
+
+
+def _is_strict(question: Question, frame: Frame) -> bool:
+    """A form that was asked for is not cut into sentences unless that was asked for too."""
+    return frame.template.strict and question.sampling.guidance is None if question.strict is None else question.strict

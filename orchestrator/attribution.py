@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.events import Citation
+from orchestrator.fencing import embeds
+from orchestrator.orders import gives_orders, is_labelled
 from orchestrator.sentences import split_sentences
 from orchestrator.sources import Source, Span
 from orchestrator.words import coverage, rarity, stems
@@ -55,6 +57,14 @@ class Support:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """How well the sources support a statement, 0 to 1, and the words that do; None when that is not enough."""
+
+    score: float
+    support: Support | None = None
+
+
+@dataclass(frozen=True)
 class _Candidate:
     """One or two sentences of a source. `span` counts from the source's start."""
 
@@ -73,10 +83,14 @@ class _Candidate:
 
 
 class Evidence:
-    """The sentences of an answer's sources, ready to be compared with the sentences of the answer."""
+    """The sentences of an answer's sources, ready to be compared with the sentences of the answer.
+
+    Those from one on that speaks to the model are none of them (`orders.py`).
+    """
 
     def __init__(self, sources: Sequence[Source], question: str, embed: Embed, thresholds: Thresholds) -> None:
         self._embed, self._thresholds = embed, thresholds
+        self._judged: dict[tuple[str, tuple[int, ...]], Judgement] = {}
         self._asked, self._asks_count = stems(question), _ASKS_COUNT.search(question) is not None
         self._candidates = [candidate for source in sources for candidate in _sentences(source)]
         self._weights = rarity(candidate.words for candidate in self._candidates)
@@ -97,21 +111,30 @@ class Evidence:
         best = max(self._candidates, key=fitness, default=None)
         return best.support(self._share(self._asked, best)) if best else None
 
-    async def attribute(self, statement: str) -> Support | None:
-        """The words that support a statement for which the model named no source; None when none do.
+    async def judge(self, statement: str, among: Sequence[Source] = ()) -> Judgement:
+        """How well the sources support a statement, and by which words: those of the sources that it names, or of all.
 
-        A statement with a number is only supported by words that hold the same number.
+        A statement with a number is only supported by words that hold the same number. Each is judged once.
         """
+        key = (statement, tuple(source.number for source in among))
+        if key not in self._judged:
+            self._judged[key] = await self._judge(statement, among)
+        return self._judged[key]
+
+    async def _judge(self, statement: str, among: Sequence[Source]) -> Judgement:
         wanted, numbers = stems(statement), set(_NUMBER.findall(statement))
-        if not wanted:
-            return None
-        ranked = self._ranked(wanted, [c for c in self._candidates if numbers <= set(_NUMBER.findall(c.quote))])
-        share = self._share(wanted, ranked[0]) if ranked else 0.0
+        fitting = [c for c in self._candidates if numbers <= set(_NUMBER.findall(c.quote))]
+        ranked = self._ranked(wanted, [c for c in fitting if not among or c.source in among]) if wanted else []
+        if not ranked:
+            return Judgement(0.0)
+        share = self._share(wanted, ranked[0])
         if share >= self._thresholds.certain:
-            return self._extended(ranked[0], wanted)
-        if share < self._thresholds.possible:
-            return None
-        return await self._closest(statement, ranked[:_COMPARED_SENTENCES])
+            support = self._extended(ranked[0], wanted)
+            return Judgement(support.similarity, support)
+        if share < self._thresholds.possible and not among:
+            return Judgement(share)
+        closest = await self._closest(statement, ranked[:_COMPARED_SENTENCES])
+        return Judgement(closest.similarity, closest if closest.similarity >= self._thresholds.cosine else None)
 
     def _ranked(self, wanted: frozenset[str], among: Sequence[_Candidate]) -> list[_Candidate]:
         """Sentences by the share of the wanted words; among equals the ones that speak of the question."""
@@ -137,16 +160,20 @@ class Evidence:
                 best, share, enough = both, both_share, both_share
         return best.support(share)
 
-    async def _closest(self, statement: str, ranked: Sequence[_Candidate]) -> Support | None:
+    async def _closest(self, statement: str, ranked: Sequence[_Candidate]) -> Support:
         wanted, *vectors = await self._embed([statement, *(candidate.quote for candidate in ranked)])
         cosines = [sum(a * b for a, b in zip(wanted, vector, strict=True)) for vector in vectors]
         best = max(range(len(cosines)), key=cosines.__getitem__)
-        return ranked[best].support(cosines[best]) if cosines[best] >= self._thresholds.cosine else None
+        return ranked[best].support(cosines[best])
 
 
 def _sentences(source: Source) -> list[_Candidate]:
     title = " ".join((source.display_name, *source.headings))
-    found = [_Candidate(source, sentence.span, stems(sentence.text)) for sentence in split_sentences(source.text)]
+    sentences = split_sentences(source.text)
+    order = next((place for place, sentence in enumerate(sentences) if gives_orders(sentence.text)), len(sentences))
+    told = [sentence for sentence in sentences[:order] if not (embeds(sentence.text) or is_labelled(sentence.text))]
+    found = [_Candidate(source, sentence.span, stems(sentence.text)) for sentence in told]
+    wordless = source.text.strip() and len(told) == len(sentences)
     return [candidate for candidate in found if candidate.words] or (
-        [_Candidate(source, Span(0, len(source.text)), stems(title))] if source.text.strip() else []
+        [_Candidate(source, Span(0, len(source.text)), stems(title))] if wordless else []
     )

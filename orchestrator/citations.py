@@ -6,19 +6,21 @@ The path of a token only cuts sentences. A worker beside it finds and verifies w
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from mesh import metrics
 from mesh.errors import MurpheyError
-from orchestrator.attribution import Evidence, Support
-from orchestrator.events import Citation
+from orchestrator.attribution import Evidence, Judgement, Support
+from orchestrator.events import Citation, GroundedSentence
 from orchestrator.markers import Statement, read_statement
 from orchestrator.relevance import admits_not_knowing
 from orchestrator.sentences import SentenceStream
 from orchestrator.sources import Source, Span
 from orchestrator.verification import Verdict, Verifier
+from orchestrator.words import stems
 
 _CITATIONS = metrics.counter("citations", "Citations, by what became of them.", ("result",))
 
@@ -33,6 +35,8 @@ class Citer:
         self._last_words = ""
         self._waiting: asyncio.Queue[Statement | None] = asyncio.Queue()
         self._done: deque[Citation] = deque()
+        self.sentences: list[GroundedSentence] = []
+        """The sentences that state something, as far as they have been judged."""
         self.dropped_markers = 0
         """Markers that point to no source."""
         self.complete = True
@@ -76,7 +80,9 @@ class Citer:
             return None
         text = template.format(quote=citation.quote, number=citation.marker)
         first = start + text.index(citation.quote)
-        return text, replace(citation, answer_span=Span(first, first + len(citation.quote)))
+        stands = Span(first, first + len(citation.quote))
+        self.sentences.append(GroundedSentence(stands, 1.0, True))
+        return text, replace(citation, answer_span=stands)
 
     async def _cite(self, support: Support, answer_span: Span, *, attributed: bool) -> Citation | None:
         checked = await self._verifier.check(support)
@@ -111,19 +117,21 @@ class Citer:
         self._last_words = words
         known = [self._sources[number] for number in statement.markers if number in self._sources]
         self.dropped_markers += len(statement.markers) - len(known)
+        if not known and admits_not_knowing(words):
+            self.admissions += 1
+            return []
+        judged = await self._judged(words, known)
+        if stems(statement.words):
+            self.sentences.append(GroundedSentence(statement.span, judged.score, judged.support is not None))
         if known:
             found = [self._evidence.best_in(source, words) for source in known]
             return [(support, False) for support in found if support is not None]
-        if admits_not_knowing(words):
-            self.admissions += 1
-            return []
-        support = await self._attributed(words)
-        return [(support, True)] if support is not None else []
+        return [(judged.support, True)] if judged.support is not None else []
 
-    async def _attributed(self, words: str) -> Support | None:
+    async def _judged(self, words: str, named: Sequence[Source]) -> Judgement:
         try:
-            return await self._evidence.attribute(words)
+            return await self._evidence.judge(words, named)
         except MurpheyError:  # the answer goes on without a retriever; the sentence stays without a citation
             _CITATIONS.labels("not_compared").inc()
             self.complete = False
-            return None
+            return Judgement(0.0)

@@ -37,6 +37,10 @@ def ask(
     model: Annotated[str | None, typer.Option(help="The model; the generator's default one if left out.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 to 2; 0 always takes the likeliest word.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Tokens of the answer at most.")] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option(help="Leave out sentences that the sources do not support; the prompt's default if left out."),
+    ] = None,
     filters: FilterOption = None,
     cache: Annotated[bool, typer.Option(help="Whether kept answers and searches may be used.")] = True,
     as_json: JsonOption = False,
@@ -51,6 +55,7 @@ def ask(
         passage_limit=limit,
         model=_named("models", model),
         sampling=sampling_pb2.SamplingParams(temperature=temperature, max_tokens=max_tokens),
+        strict=strict,
         cache=cache_pb2.CacheControl(no_cache=not cache),
     )
 
@@ -114,6 +119,9 @@ def _tell_how(finish: pb.Finish) -> None:
         when = finish.cached.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
         console.print(f"\n[dim]kept from answer {finish.cached.answer_id} of {when} UTC; --no-cache asks anew[/dim]")
         return
+    if finish.withheld_sentences:
+        left_out = f"{finish.withheld_sentences} of the model's sentences left out: the sources do not support them"
+        console.print(f"\n[dim]{left_out}; --no-strict shows all[/dim]", soft_wrap=True)
     words = f"{finish.usage.completion_tokens} tokens in {seconds:.1f} s, index {finish.versions.index}"
     model = f", {finish.versions.model}" if finish.versions.model else ", no model was asked"
     console.print(f"\n[dim]{escape(words + model)}[/dim]", soft_wrap=True)
@@ -144,8 +152,16 @@ async def _print_json(question: pb.Question, data: Path, target: str | None) -> 
             "outcome": pb.Outcome.Name(finish.outcome).removeprefix("OUTCOME_").lower(),
             "conversation": finish.conversation,
             "dropped_markers": finish.dropped_markers,
+            "groundedness": round(finish.groundedness, 4) if finish.HasField("groundedness") else None,
+            "sentences": [_sentence_json(sentence) for sentence in finish.sentences],
+            "withheld_sentences": finish.withheld_sentences,
         }
     )
+
+
+def _sentence_json(sentence: pb.GroundedSentence) -> dict[str, Any]:
+    span = sentence.answer_span
+    return {"start": span.start, "end": span.end, "score": round(sentence.score, 4), "supported": sentence.supported}
 
 
 def citation_json(citation: pb.Citation) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from orchestrator.events import (
     EngineTimings,
     Finish,
     Generated,
+    GroundedSentence,
     Outcome,
     StopReason,
     Timings,
@@ -39,6 +40,8 @@ class Course:
     generated: Generated | None = None
     outcome: Outcome = Outcome.ANSWERED
     dropped_markers: int = 0
+    sentences: list[GroundedSentence] = field(default_factory=list)
+    withheld_sentences: int = 0
     complete: bool = True
     """Whether all services that were asked about citations answered."""
     length: int = 0
@@ -92,5 +95,7 @@ class Course:
             timings=Timings(self.retrieved_s, prompt_s, engine, self.first_token_s, self.elapsed_s()),
             dropped_markers=self.dropped_markers,
             conversation=conversation,
+            sentences=tuple(self.sentences),
+            withheld_sentences=self.withheld_sentences,
             complete=self.complete,
         )

@@ -62,6 +62,15 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class GroundedSentence:
+    """A sentence of the answer, how well the sources support it, 0 to 1, and whether that is enough."""
+
+    span: Span
+    score: float
+    supported: bool
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens of the prompt, those of them that were reused, and generated tokens."""
 
@@ -133,6 +142,8 @@ class Finish:
     timings: Timings
     dropped_markers: int = 0
     conversation: str = ""
+    sentences: tuple[GroundedSentence, ...] = ()
+    withheld_sentences: int = 0
     complete: bool = True
     cached: CachedFrom | None = None
 

@@ -2,12 +2,11 @@
 
 A template's version changes with its content, so that an answer can be traced to the words that produced it. The system
 part comes first and never changes between questions, which lets the engine reuse its keys and values. Sources are fenced
-as data; a fence inside of a document is defused.
+as data; a fence inside of a document is defused (`fencing.py`).
 """
 
 import hashlib
 import importlib.resources
-import re
 import string
 import tomllib
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from mesh.errors import InvalidInput
+from orchestrator.fencing import defused, defused_title
 from orchestrator.ports import Chat, Message
 from orchestrator.questions import Sampling
 from orchestrator.sources import Source
@@ -26,8 +26,6 @@ _PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
     "closest": ({"quote", "number"}, set()),
 }
 """For each field the placeholders that it must have, and those that it may have."""
-_FENCE = re.compile(r"<(?=\s*/?\s*source\b)|<(?=\|)", re.IGNORECASE)
-"""What could end a source's fence or start a turn of the chat: `<source`, `</source`, `<|im_end|>`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ class Template:
     `version` is `name@hash`; `models` are the beginnings of the model ids it was made for. `examples` are turns that show
     a small model what is wanted; they stand before the conversation's own. `declined` is said when nothing relevant was
     found, `unsupported` when nothing that the model said is in the sources, and `closest`, unless it is empty, when the
-    answer does not cite the words that fit the question best. Budgets are in tokens.
+    answer does not cite the words that fit the question best. Budgets are in tokens. `strict` holds for questions that do
+    not say whether sentences without support are withheld.
     """
 
     version: str
@@ -61,6 +60,7 @@ class Template:
     source_tokens: int
     history_tokens: int
     best_source_last: bool
+    strict: bool
     sampling: Sampling
 
     def render(self, question: str, sources: Sequence[Source], history: Sequence[Turn] = (), closest: str = "") -> Chat:
@@ -78,7 +78,7 @@ class Template:
         """A source as the model sees it."""
         title = " > ".join((source.display_name, *source.headings))
         text = "\n".join(part for part in (source.place.table_header, source.text) if part)
-        return self.source.format(number=source.number, title=defused(title), text=defused(text))
+        return self.source.format(number=source.number, title=defused_title(title), text=defused(text))
 
 
 class Prompts:
@@ -132,13 +132,8 @@ def parse_template(name: str, text: str) -> Template:
     return Template(**(values | made))
 
 
-def defused(text: str) -> str:
-    """Text that cannot end its fence or start a turn: the bracket of a fence inside of it becomes another character."""
-    return _FENCE.sub("‹", text)
-
-
 def _messages(turn: Turn) -> tuple[Message, Message]:
-    return Message("user", defused(turn.question)), Message("assistant", defused(turn.answer))
+    return Message("user", defused(turn.question)), Message("assistant", defused(turn.answer, keep_markers=True))
 
 
 def _check_placeholders(name: str, field: str, template: str, needs: set[str], may_have: set[str]) -> None:

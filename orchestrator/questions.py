@@ -66,6 +66,8 @@ class Question:
     passage_limit: int | None = None
     model: str = ""
     sampling: Sampling = Sampling()
+    strict: bool | None = None
+    """Whether sentences without support are withheld; None is the prompt template's default."""
     use: Use = DEFAULT_USE
     """How caches take part."""
     corpus: str = ""

@@ -23,6 +23,7 @@ def read_question(message: orchestrator_pb2.Question) -> Question:
         passage_limit=message.passage_limit if message.HasField("passage_limit") else None,
         model=message.model,
         sampling=_sampling(message.sampling),
+        strict=message.strict if message.HasField("strict") else None,
         use=to_use(message.cache, "question.cache"),
     )
 

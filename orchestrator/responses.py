@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from statistics import mean
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,6 +18,7 @@ from orchestrator.events import (
     Delta,
     Event,
     Finish,
+    GroundedSentence,
     Outcome,
     SourcesFound,
     Started,
@@ -132,6 +134,9 @@ def _finish(finish: Finish) -> pb.Finish:
             total=_duration(timings.total_s),
         ),
         dropped_markers=finish.dropped_markers,
+        sentences=[_sentence(sentence) for sentence in finish.sentences],
+        groundedness=mean(s.score for s in finish.sentences) if finish.sentences else None,
+        withheld_sentences=finish.withheld_sentences,
         conversation=f"conversations/{finish.conversation}" if finish.conversation else "",
         cached=_cached(finish.cached) if finish.cached else None,
     )
@@ -149,6 +154,10 @@ def _usage(usage: Usage) -> generator_pb2.Usage:
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,
     )
+
+
+def _sentence(sentence: GroundedSentence) -> pb.GroundedSentence:
+    return pb.GroundedSentence(answer_span=_span(sentence.span), score=sentence.score, supported=sentence.supported)
 
 
 def _turn(turn: StoredTurn) -> pb.Turn:

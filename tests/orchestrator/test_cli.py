@@ -45,8 +45,20 @@ async def test_json_has_stable_keys(mesh: FakeMesh, client: Client) -> None:
     assert NORMANS[citation["start"] : citation["end"]] == citation["quote"]
     assert set(value["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}
     assert set(value["versions"]) == {"index", "prompt", "model"}
+    assert value["groundedness"] == 1
+    assert value["sentences"] == [{"start": 0, "end": len(value["answer"]), "score": 1.0, "supported": True}]
+    assert value["withheld_sentences"] == 0
     assert mesh.retriever.searches[0].limit == 2
     assert mesh.generator.requests[0].sampling.HasField("temperature")
+
+
+async def test_strict_leaves_out_and_says_so(mesh: FakeMesh, client: Client) -> None:
+    mesh.generator.script = ["Bananas grow in Iceland. ", "Rollo swore fealty to King Charles III."]
+    done = await ask(QUESTION, "--target", client.target, "--strict")
+    assert done.stdout.startswith("Rollo swore fealty to King Charles III.\n")
+    assert "1 of the model's sentences left out" in done.stderr
+    everything = await ask(QUESTION, "--target", client.target, "--no-strict")
+    assert everything.stdout.startswith("".join(mesh.generator.script))
 
 
 async def test_a_declined_question_is_no_failure(mesh: FakeMesh, client: Client) -> None:

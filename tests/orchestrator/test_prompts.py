@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.errors import InvalidInput
-from orchestrator.prompts import Turn, defused, load_prompts, parse_template
+from orchestrator.prompts import Turn, load_prompts, parse_template
 from orchestrator.sources import Source, Span
 
 TEMPLATE = """
@@ -19,6 +19,7 @@ max_sources = 2
 source_tokens = 100
 history_tokens = 50
 best_source_last = true
+strict = false
 [sampling]
 stop = ["x"]
 """
@@ -64,10 +65,6 @@ def test_documents_cannot_leave_their_fence(text: str) -> None:
     for mark in ("<source", "</source", "<|"):
         assert dirty[-1].text.lower().count(mark) == clean.count(mark)
         assert all(mark not in message.text for message in dirty[:-1])
-
-
-def test_other_brackets_stay() -> None:
-    assert defused("a < b, <b>bold</b> and <sourcecode") == "a < b, <b>bold</b> and <sourcecode"
 
 
 @pytest.mark.parametrize(
