@@ -13,6 +13,8 @@ KEEPALIVE_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
+DIRECT_OPTIONS = [("grpc.enable_http_proxy", 0)]
+"""A proxy that the environment names (https_proxy and the like) is the way out to the web, not to the services of a mesh."""
 SIZE_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -31,6 +33,7 @@ def open_channel(target: str, service: str, idempotent: list[str]) -> grpc.aio.C
         ("grpc.enable_retries", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 500),
+        *DIRECT_OPTIONS,
         *KEEPALIVE_OPTIONS,
         *SIZE_OPTIONS,
     ]

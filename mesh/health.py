@@ -8,12 +8,16 @@ from typing import Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from mesh.channel import DIRECT_OPTIONS
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 async def is_healthy(address: str, protocol: str = "grpc", timeout_s: float = 2.0) -> bool:
     """One check. False for a service that is not reached, and for one that says it is not serving."""
     if protocol == "http":
         return await asyncio.to_thread(_http_ok, f"http://{address}/healthz", timeout_s)
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=DIRECT_OPTIONS) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
@@ -24,7 +28,7 @@ async def is_healthy(address: str, protocol: str = "grpc", timeout_s: float = 2.
 
 def _http_ok(url: str, timeout_s: float) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - the scheme is ours
+        with _direct.open(url, timeout=timeout_s) as answer:
             return answer.status == 200
     except (urllib.error.URLError, OSError):
         return False

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from mesh import deadline, errors
 from mesh.channel import open_channel
+from mesh.health import is_healthy
 from mesh.server import Hosted, serving
 from mesh.settings import ServiceSettings
 from murphey.generator.v1 import generator_pb2 as pb
@@ -160,3 +161,34 @@ async def test_dead_peer_is_unavailable_and_named() -> None:
             await pb_grpc.GeneratorServiceStub(channel).GetModel(pb.GetModelRequest(), timeout=5)
     finally:
         await channel.close()
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy"])
+async def test_the_proxy_to_the_web_is_not_asked_for_a_service_of_the_mesh(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for exception in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(exception, raising=False)
+    async with mesh_of(Scripted()) as stub:
+        assert (await stub.GetModel(pb.GetModelRequest(name="here"), timeout=20)).model.name == "here"
+
+
+async def test_health_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for exception in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(exception, raising=False)
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with (
+        serving(ServiceSettings(drain_s=0), []) as port,
+        await asyncio.start_server(answer, "127.0.0.1", 0) as http,
+    ):
+        assert await is_healthy(f"127.0.0.1:{port}", timeout_s=20)
+        host, http_port = http.sockets[0].getsockname()
+        assert await is_healthy(f"{host}:{http_port}", "http", timeout_s=20)
