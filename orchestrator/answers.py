@@ -9,9 +9,10 @@ from mesh import logs, metrics
 from mesh.errors import Overloaded, Unavailable
 from orchestrator.attribution import Evidence, Support, Thresholds
 from orchestrator.citations import Citer
-from orchestrator.conversations import Conversations, remember, search_text
+from orchestrator.conversations import Conversations, remember
 from orchestrator.course import Course
 from orchestrator.events import Event, Finish, Generated, Outcome, SourcesFound, Started
+from orchestrator.follow_ups import FollowUps
 from orchestrator.ports import Documents, Generator, Model, Retriever
 from orchestrator.prompting import Frame, Prompter
 from orchestrator.prompts import Turn
@@ -53,6 +54,7 @@ class Answerer:
     ) -> None:
         self._retriever, self._generator, self._documents = retriever, generator, documents
         self._conversations, self._prompter, self._limits = conversations, prompter, limits
+        self._follow_ups = FollowUps(generator)
         self._running = 0
 
     async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
@@ -63,9 +65,11 @@ class Answerer:
             course = Course(question)
             history = await self._history(question)
             model = await self._generator.model(question.model)
-            wanted = search_text(question.text, [turn.question for turn in history])
+            template = self._prompter.template(model)
+            wanted = await self._follow_ups.stand_alone(question.text, history, model, template)
+            course.standalone = wanted
             found, frame = await self._retrieve(course, model, wanted, history)
-            yield Started(course.answer_id)
+            yield Started(course.answer_id, wanted if wanted != question.text else "")
             relevant = is_relevant(wanted, found.passages, self._limits.minimum_relevance)
             events = self._generate(course, frame, found) if relevant else self._decline(course, frame)
             async with aclosing(events):
@@ -120,7 +124,7 @@ class Answerer:
     async def _generate(self, course: Course, frame: Frame, found: SearchResult) -> AsyncGenerator[Event, None]:
         sources = await self._prompter.pack(frame, found.passages)
         yield SourcesFound(sources)
-        evidence = Evidence(sources, course.question.text, self._retriever.embed, self._limits.thresholds)
+        evidence = Evidence(sources, course.standalone, self._retriever.embed, self._limits.thresholds)
         closest = evidence.best_for_question()
         async with Citer(sources, evidence, Verifier(self._documents)) as citer:
             course.prompted_s = course.elapsed_s()

@@ -46,6 +46,7 @@ class KeptAnswer:
     """An answer as it was streamed: its sources, then its text with each citation at its place."""
 
     answer_id: str
+    standalone_question: str
     create_time: datetime
     sources: tuple[Source, ...]
     said: tuple[Delta | Citation, ...]
@@ -141,14 +142,21 @@ class CachedAnswerer:
 
     def _keep(self, asked: _Asked, heard: Sequence[Event], finish: Finish) -> None:
         question = asked.question
-        answer_id = next(event.answer_id for event in heard if isinstance(event, Started))
+        started = next(event for event in heard if isinstance(event, Started))
         sources = next(event.sources for event in heard if isinstance(event, SourcesFound))
-        kept = KeptAnswer(answer_id, datetime.now(UTC), sources, _joined(heard), replace(finish, conversation=""))
-        tags = (question.collection, question.corpus, question.conversation, answer_id)
+        kept = KeptAnswer(
+            started.answer_id,
+            started.standalone_question,
+            datetime.now(UTC),
+            sources,
+            _joined(heard),
+            replace(finish, conversation=""),
+        )
+        tags = (question.collection, question.corpus, question.conversation, started.answer_id)
         self._cache.put(asked.key, zlib.compress(_KEPT.dump_json(kept), _FAST), tags)
 
     async def _again(self, course: Course, kept: KeptAnswer) -> AsyncGenerator[Event, None]:
-        yield Started(course.answer_id)
+        yield Started(course.answer_id, kept.standalone_question)
         yield SourcesFound(kept.sources)
         for event in kept.said:
             if isinstance(event, Delta):

@@ -89,6 +89,8 @@ async def _print_stream(question: pb.Question, data: Path, target: str | None) -
     finish: pb.Finish | None = None
     async for event in _events(question, data, target):
         match event.WhichOneof("event"):
+            case "started" if event.started.standalone_question:
+                console.print(f"[dim]understood as: {escape(event.started.standalone_question)}[/dim]", soft_wrap=True)
             case "delta":
                 terminal.write(event.delta.text)
             case "citation":
@@ -149,6 +151,7 @@ async def _print_json(question: pb.Question, data: Path, target: str | None) -> 
             },
             "cached_from": finish.cached.answer_id or None,
             "answer_id": events[0].started.answer_id,
+            "standalone_question": events[0].started.standalone_question,
             "outcome": pb.Outcome.Name(finish.outcome).removeprefix("OUTCOME_").lower(),
             "conversation": finish.conversation,
             "dropped_markers": finish.dropped_markers,

@@ -91,11 +91,12 @@ def search_text(question: str, earlier_questions: Sequence[str]) -> str:
     """What to search for: the question, and those before it as far as each cannot stand alone ("and when?")."""
     parts = [question]
     for earlier in reversed(earlier_questions[-_FURTHEST_BACK:]):
-        if not _leans_back(parts[0]):
+        if not leans_back(parts[0]):
             break
         parts.insert(0, earlier)
     return " ".join(parts)
 
 
-def _leans_back(question: str) -> bool:
+def leans_back(question: str) -> bool:
+    """Whether a question speaks of something that it does not name."""
     return _POINTS_BACK.search(question) is not None or len(stems(question)) <= _FEW_WORDS

@@ -30,6 +30,8 @@ class Course:
     """Mutable on purpose: a notebook that one answer writes into. Times are seconds since the question's arrival."""
 
     question: Question
+    standalone: str = ""
+    """The question as it was understood."""
     answer_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     retrieved_s: float = 0.0
     prompted_s: float = 0.0

@@ -25,9 +25,10 @@ class StopReason(Enum):
 
 @dataclass(frozen=True)
 class Started:
-    """The question is accepted."""
+    """The question is accepted. `standalone_question` is what a follow-up question was understood as, or empty."""
 
     answer_id: str
+    standalone_question: str = ""
 
 
 @dataclass(frozen=True)

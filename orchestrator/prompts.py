@@ -24,6 +24,7 @@ _PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
     "user": ({"sources", "question"}, {"closest"}),
     "unsupported": ({"quote", "number"}, set()),
     "closest": ({"quote", "number"}, set()),
+    "rewrite": ({"history", "question"}, set()),
 }
 """For each field the placeholders that it must have, and those that it may have."""
 
@@ -43,8 +44,9 @@ class Template:
     `version` is `name@hash`; `models` are the beginnings of the model ids it was made for. `examples` are turns that show
     a small model what is wanted; they stand before the conversation's own. `declined` is said when nothing relevant was
     found, `unsupported` when nothing that the model said is in the sources, and `closest`, unless it is empty, when the
-    answer does not cite the words that fit the question best. Budgets are in tokens. `strict` holds for questions that do
-    not say whether sentences without support are withheld.
+    answer does not cite the words that fit the question best. `rewrite` asks the model to make a follow-up question stand
+    alone; it is empty for models that cannot. Budgets are in tokens. `strict` holds for questions that do not say whether
+    sentences without support are withheld.
     """
 
     version: str
@@ -56,6 +58,7 @@ class Template:
     declined: str
     unsupported: str
     closest: str
+    rewrite: str
     max_sources: int
     source_tokens: int
     history_tokens: int

@@ -43,8 +43,9 @@ def event_message(event: Event) -> pb.StreamAnswerResponse:
             return pb.StreamAnswerResponse(delta=pb.Delta(text=text))
         case Citation():
             return pb.StreamAnswerResponse(citation=citation_message(event))
-        case Started(answer_id):
-            return pb.StreamAnswerResponse(started=pb.Started(answer_id=answer_id))
+        case Started(answer_id, standalone):
+            started = pb.Started(answer_id=answer_id, standalone_question=standalone)
+            return pb.StreamAnswerResponse(started=started)
         case SourcesFound(sources):
             return pb.StreamAnswerResponse(passages=pb.Passages(sources=[_source(source) for source in sources]))
         case Finish():
@@ -56,8 +57,8 @@ def whole_answer(events: Sequence[Event]) -> pb.AnswerResponse:
     response = pb.AnswerResponse(text="".join(event.text for event in events if isinstance(event, Delta)))
     for event in events:
         match event:
-            case Started(answer_id):
-                response.answer_id = answer_id
+            case Started(answer_id, standalone):
+                response.answer_id, response.standalone_question = answer_id, standalone
             case SourcesFound(sources):
                 response.sources.extend(_source(source) for source in sources)
             case Finish():

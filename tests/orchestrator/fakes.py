@@ -107,6 +107,7 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         self.counted: list[gen.CountTokensRequest] = []
         self.failure: MurpheyError | None = None
         self.failure_after: MurpheyError | None = None
+        self.refuses_guidance: MurpheyError | None = None
         self.hold_after: int | None = None
         self.cancelled = asyncio.Event()
         self.context_tokens = 4096
@@ -127,6 +128,8 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         return gen.CountTokensResponse(tokens=counts, model="models/fake", context_tokens=self.context_tokens)
 
     async def StreamGenerate(self, request, context):
+        if self.refuses_guidance and request.sampling.HasField("guidance"):
+            raise self.refuses_guidance
         self.requests.append(request)
         yield gen.StreamGenerateResponse(started=gen.Started(request_id="r", model="models/fake", model_version="1"))
         try:

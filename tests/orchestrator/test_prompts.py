@@ -15,6 +15,7 @@ user = "{sources} {closest} {question}"
 declined = "No."
 unsupported = "{quote} {number}"
 closest = ""
+rewrite = ""
 max_sources = 2
 source_tokens = 100
 history_tokens = 50
