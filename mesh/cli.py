@@ -1,6 +1,7 @@
 """The `murphey` command: its root, to which every service adds its own part."""
 
 import importlib
+import io
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -31,11 +32,18 @@ def build() -> typer.Typer:
 def main() -> None:
     """The console command."""
     logs.configure("murphey", "warning", "console")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal has no letters for
     try:
         build()()
     except MurpheyError as error:
         terminal.console.print(f"error: {error.message}", markup=False, soft_wrap=True)
         sys.exit(1)
+    except UnicodeEncodeError as error:  # no message of the contract holds it
+        shown = str(error.object)[:100].encode("unicode_escape").decode()
+        terminal.console.print(f"error: '{shown}' is not UTF-8. Write it in UTF-8.", markup=False, soft_wrap=True)
+        sys.exit(2)
 
 
 def _show_version(wanted: bool) -> None:

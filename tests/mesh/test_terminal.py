@@ -1,6 +1,8 @@
 """What commands print: tables of which nothing is cut off, and texts of others that do not steer the terminal."""
 
 import io
+import json
+import subprocess
 import sys
 
 import pytest
@@ -70,3 +72,29 @@ def test_what_goes_to_a_file_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "stdout", file)
     terminal.write(ESCAPES)
     assert file.getvalue() == ESCAPES
+
+
+def test_json_is_json_in_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    terminal.print_json({"text": "naïve “quote” 漢"})
+    assert json.loads(written.getvalue()) == {"text": "naïve “quote” 漢"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["search"], ["ask"], ["documents", "show"], ["search", "question", "--filter"]])
+def test_an_argument_that_is_not_utf8_is_named(command: list[str]) -> None:
+    program = [
+        sys.executable,
+        "-c",
+        "from mesh.cli import main; main()",
+        *command,
+        b"gr\xff",
+        "--target",
+        "127.0.0.1:1",
+    ]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "not UTF-8" in done.stderr
+    assert r"gr\udcff" in done.stderr
+    assert "Traceback" not in done.stderr
