@@ -92,8 +92,20 @@ def _distributions(evaluated: Evaluated) -> list[Plot | None]:
 
 
 def _thresholds(evaluated: Evaluated) -> list[Plot | None]:
-    """What declining below a threshold would have given, for each signal."""
-    return [
+    """What declining below a threshold would have given, for each signal: to the answers, and how rightly it declines."""
+    found = evaluated.run.header.curves.items()
+    declines = [
+        plots.curves(
+            f"abstention: declining below a {signal} of …",
+            signal,
+            {
+                f"{name} of declines": [(p["threshold"], p["rates"][rate] or 0.0) for p in points]
+                for name, rate in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+            },
+        )
+        for signal, points in found
+    ]
+    return declines + [
         plots.curves(
             f"declining below a {signal} of …, best at {_best(points)}",
             signal,
@@ -103,7 +115,7 @@ def _thresholds(evaluated: Evaluated) -> list[Plot | None]:
                 "F1 of all answers": [(p["threshold"], p["f1_all"]) for p in points],
             },
         )
-        for signal, points in evaluated.run.header.curves.items()
+        for signal, points in found
     ]
 
 

@@ -79,6 +79,8 @@ def test_an_answers_report_with_its_curve(tmp_path: Path) -> None:
     page = report.write(Evaluated(finished(tmp_path, Kind.ANSWERS, records))).read_text()
     parsed(page)
     assert "declining below a relevance of …, best at" in page
+    assert "abstention: declining below a relevance of …" in page
+    assert "precision of declines" in page
     assert "does not stand there" in page
     assert "to decline: nothing tells" in page
     assert "answerable ones still answered" in page
