@@ -106,7 +106,7 @@ def _worker_limits(settings: IngestSettings) -> WorkerLimits:
             max_members=settings.max_archive_files, max_unpacked_bytes=settings.max_unpacked_mib * MEBIBYTE,
             max_depth=settings.max_archive_depth,
         ),
-        settings.ocr_languages,
+        settings.ocr_languages, settings.speech_model, settings.max_recording_minutes * 60,
     )  # fmt: skip
 
 

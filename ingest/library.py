@@ -110,7 +110,7 @@ class Library:
         index = await self._text_index(live)
         first, last, skipped = index.byte_range(start, end)
         text = decode_range(await self._storage.read(live.text_key, first, last), skipped, end - start)
-        return TextSpan(text, start, end, live.text_length, live.id, index.place(start))
+        return TextSpan(text, start, end, live.text_length, live.id, index.span_place(start, end))
 
     async def download(self, collection: str, document: str) -> tuple[Document, AsyncIterator[bytes]]:
         """A document and its raw file, piece by piece."""

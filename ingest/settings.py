@@ -45,6 +45,10 @@ class IngestSettings(ServiceSettings):
     max_archive_files: int = Field(1_000, ge=1, description="Files in an archive, those of archives in it included.")
     max_unpacked_mib: int = Field(1_024, ge=1, description="What an archive may unpack to, in all.")
     max_archive_depth: int = Field(3, ge=1, le=16, description="Archives within archives that are read.")
+    speech_model: str = Field(
+        "whisper-base", description="The model that hears recordings; `murphey models pull` gets it."
+    )
+    max_recording_minutes: float = Field(180.0, gt=0, description="Longest recording that is heard.")
     ocr_languages: str = Field("eng", description="Languages of text in images, as Tesseract names them: eng+deu.")
 
     batch_documents: int = Field(256, ge=1, le=1000, description="Small documents that one workflow carries at most.")

@@ -8,7 +8,7 @@ import codecs
 import io
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,11 @@ class TextIndex:
         """Where the character at `at` stands."""
         number = bisect_right(self.parts, at, key=lambda part: part.start)
         return self.parts[number - 1].place if number else Place()
+
+    def span_place(self, start: int, end: int) -> Place:
+        """Where a span stands: the place that it begins in; of a recording, the time from its begin to its end."""
+        place = self.place(start)
+        return replace(place, end_s=self.place(max(start, end - 1)).end_s) if place.end_s else place
 
     def page(self, at: int) -> int:
         """The page of the character at `at`, from 1; 0 where there are no pages."""

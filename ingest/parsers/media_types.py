@@ -27,13 +27,18 @@ BZIP2, XZ = "application/x-bzip2", "application/x-xz"
 SHEETS = (XLSX, XLS, ODS)
 SLIDES = (PPTX, PPT, ODP)
 ARCHIVES = (ZIP, TAR, GZIP, BZIP2, XZ)
+RECORDINGS = ("audio/wav", "audio/mpeg", "audio/ogg", "audio/flac", "audio/aac", "audio/mp4", "video/mp4")
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/tiff", "image/bmp", "image/webp")
 
 _BY_MAGIC = [
     (b"\x89PNG\r\n\x1a\n", 0, "image/png"), (b"\xff\xd8\xff", 0, "image/jpeg"), (b"GIF8", 0, "image/gif"),
     (b"II*\0", 0, "image/tiff"), (b"MM\0*", 0, "image/tiff"), (b"BM", 0, "image/bmp"), (b"WEBP", 8, "image/webp"),
-    (b"WAVE", 8, "audio/wav"), (b"ID3", 0, "audio/mpeg"), (b"\xff\xfb", 0, "audio/mpeg"), (b"OggS", 0, "audio/ogg"),
-    (b"fLaC", 0, "audio/flac"), (b"ftyp", 4, "video/mp4"), (b"\x1f\x8b", 0, GZIP), (b"BZh", 0, BZIP2), (b"\xfd7zXZ\0", 0, XZ),
+    (b"WAVE", 8, "audio/wav"), (b"ID3", 0, "audio/mpeg"), (b"OggS", 0, "audio/ogg"), (b"fLaC", 0, "audio/flac"),
+    *((magic, 0, "audio/mpeg") for magic in (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2")),
+    (b"\xff\xf1", 0, "audio/aac"), (b"\xff\xf9", 0, "audio/aac"),
+    *((b"ftyp" + brand, 4, "image/heif") for brand in (b"heic", b"heix", b"mif1", b"avif")),
+    (b"ftypM4A", 4, "audio/mp4"), (b"ftypM4B", 4, "audio/mp4"), (b"ftyp", 4, "video/mp4"),
+    (b"\x1f\x8b", 0, GZIP), (b"BZh", 0, BZIP2), (b"\xfd7zXZ\0", 0, XZ),
     (b"7z\xbc\xaf\x27\x1c", 0, "application/x-7z-compressed"), (b"Rar!", 0, "application/vnd.rar"),
     (b"\x28\xb5\x2f\xfd", 0, "application/zstd"), (b"ustar", 257, TAR), (b"\x7fELF", 0, "application/x-executable"),
     (b"MZ", 0, "application/vnd.microsoft.portable-executable"), (b"SQLite format 3\0", 0, "application/vnd.sqlite3"),
@@ -68,7 +73,7 @@ def detect_media_type(path: Path, name: str) -> str:
 
 
 def _readable(media_type: str) -> str:
-    if media_type not in IMAGES and media_type not in ARCHIVES:
+    if media_type not in (*IMAGES, *ARCHIVES, *RECORDINGS):
         raise Unsupported(f"This is {media_type}, which is not read. Upload a document with text.")
     return media_type
 

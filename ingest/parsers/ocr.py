@@ -11,23 +11,19 @@ from kreuzberg import ExtractionConfig, KreuzbergError, OcrConfig, extract_bytes
 
 from ingest.documents import Metadata
 from ingest.parsers.output import TextOutput
-from ingest.parsers.reading import Source
+from ingest.parsers.reading import MoreTime, Source
 from mesh.errors import InvalidInput, Unsupported
 
+PAGE_S = 20.0
+"""A scanned page takes two to four seconds on one core."""
+MIN_PAGES = 10
+"""An archive of scans does not say beforehand how many there are."""
 _FOLDERS = (
     "/usr/share/tesseract-ocr",
     "/usr/share/tessdata",
     "/usr/local/share/tessdata",
     "/opt/homebrew/share/tessdata",
 )
-
-
-class MoreTime(Exception):
-    """Raised instead of the first recognition where time for it was not given: how many pages there are, as far as known."""
-
-    def __init__(self, pages: int) -> None:
-        super().__init__(pages)
-        self.pages = pages
 
 
 class Recognizer:
@@ -51,7 +47,7 @@ class Recognizer:
                 "(Debian: apt-get install tesseract-ocr) or set TESSDATA_PREFIX, and start ingest again."
             )
         if not self.has_time:
-            raise MoreTime(pages)
+            raise MoreTime(max(MIN_PAGES, pages) * PAGE_S)
         os.environ["TESSDATA_PREFIX"] = str(self._folder)
 
     def __call__(self, image: bytes, media_type: str) -> str:

@@ -5,7 +5,7 @@ from ingest.parsers import media_types, text_types
 
 _WITHOUT_HEADINGS = (
     media_types.DOC, text_types.MAIL, media_types.MSG, text_types.CSV, text_types.TSV, text_types.JSON,
-    text_types.NDJSON, *media_types.IMAGES,
+    text_types.NDJSON, *media_types.IMAGES, *media_types.RECORDINGS,
 )  # fmt: skip
 
 

@@ -5,7 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from ingest.documents import Metadata
-from ingest.parsers import archives, delimited, kreuzberg_extract, mail, media_types, ocr, pdf, records, text_types
+from ingest.parsers import (
+    archives,
+    delimited,
+    kreuzberg_extract,
+    mail,
+    media_types,
+    ocr,
+    open_presentation,
+    pdf,
+    records,
+    speech,
+    text_types,
+)
 from ingest.parsers.encodings import find_encoding, read_text, transcode
 from ingest.parsers.output import TextOutput
 from ingest.parsers.reading import Budget, Reader, ReadLimits, Source
@@ -16,6 +28,7 @@ from mesh.errors import InvalidInput
 READERS: dict[str, Reader] = {
     media_types.PDF: pdf.read,
     media_types.MSG: mail.read_outlook,
+    media_types.ODP: open_presentation.read,
     text_types.MAIL: mail.read_message,
     text_types.MBOX: mail.read_mailbox,
     text_types.CSV: delimited.read,
@@ -24,6 +37,7 @@ READERS: dict[str, Reader] = {
     text_types.NDJSON: records.read,
     **dict.fromkeys(media_types.IMAGES, ocr.read_image),
     **dict.fromkeys(media_types.ARCHIVES, archives.read),
+    **dict.fromkeys(media_types.RECORDINGS, speech.read),
 }
 """Those with a reader of their own; kreuzberg reads all others that are not text as they stand."""
 
@@ -53,15 +67,16 @@ class ParsedFile:
 
 
 def parse_file(
-    path: Path, name: str, text: Path, index: Path, members: Path, recognizer: ocr.Recognizer, limits: ReadLimits
-) -> ParsedFile:
+    path: Path, name: str, text: Path, index: Path, members: Path, recognizer: ocr.Recognizer,
+    transcriber: speech.Transcriber, limits: ReadLimits,
+) -> ParsedFile:  # fmt: skip
     """Parses a file called `name`; writes UTF-8 to `text`, unless the file is that already, and a TextIndex to `index`.
 
     The members of an archive are put into `members`, a folder that is made for them.
-    InvalidInput or Unsupported say why it cannot be read; MoreTime how many pages must be recognised.
+    InvalidInput or Unsupported say why it cannot be read; MoreTime how long recognising what is in it takes.
     """
     media_type = media_types.detect_media_type(path, name)
-    source = Source(path, name, media_type, limits, Budget(limits), 0, recognizer, _read_inner)
+    source = Source(path, name, media_type, limits, Budget(limits), 0, recognizer, transcriber, _read_inner)
     if is_raw_text(media_type):
         return _parse_text(source, text, index)
     unpacked: tuple[UnpackedMember, ...] = ()

@@ -29,10 +29,6 @@ log = logs.get(__name__)
 START_TIMEOUT_S = 60.0
 CHUNK_BYTES_PER_S = 200_000
 """Cutting runs at several megabytes a second; a task over twenty times slower than that hangs."""
-RECOGNIZE_PAGE_S = 20.0
-"""A scanned page takes two to four seconds on one core."""
-MIN_RECOGNIZED_PAGES = 10
-"""An archive of scans does not say beforehand how many there are."""
 ANSWER_BYTES = 64 * 1024 * 1024
 
 
@@ -48,6 +44,8 @@ class WorkerLimits:
     models: Path
     reading: ReadLimits
     ocr_languages: str = "eng"
+    speech_model: str = "whisper-base"
+    max_recording_s: float = 3 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,12 @@ class WorkerPool:
         """Parses one file; a Failure says why it cannot be read. The members of an archive are put into a new folder."""
         request = {
             "task": "parse", "path": str(path), "name": name, "text": str(text), "index": str(index),
-            "members": str(members), "recognize": False,
+            "members": str(members), "has_time": False,
         }  # fmt: skip
         answer = await self._ask(request, self._limits.parse_timeout_s)
-        if isinstance(answer, dict) and "recognize_pages" in answer:
-            pages = max(MIN_RECOGNIZED_PAGES, answer["recognize_pages"])
-            answer = await self._ask(
-                {**request, "recognize": True}, self._limits.parse_timeout_s + pages * RECOGNIZE_PAGE_S
-            )
+        if isinstance(answer, dict) and "more_time_s" in answer:
+            timeout_s = self._limits.parse_timeout_s + answer["more_time_s"]
+            answer = await self._ask({**request, "has_time": True}, timeout_s)
         return answer if isinstance(answer, Failure) else ParsedFile.from_json(answer)
 
     async def chunk(self, texts: list[TextFile], size: ChunkSize, output: Path) -> list[int] | Failure:
@@ -138,7 +134,7 @@ class WorkerPool:
                 process = await self._spawn()
             yield process
         finally:
-            if process is not None and process.answered >= self._limits.documents_per_process:
+            if process is not None and (process.spent or process.answered >= self._limits.documents_per_process):
                 await self._discard(process)
             self._idle.put_nowait(process if process in self._all else None)
 
@@ -146,7 +142,8 @@ class WorkerPool:
         options = {
             "memory_mib": self._limits.memory_mib, "limits": asdict(self._limits.reading),
             "ocr_languages": self._limits.ocr_languages, "tokenizer": self._limits.tokenizer,
-            "models": str(self._limits.models),
+            "models": str(self._limits.models), "speech_model": self._limits.speech_model,
+            "max_recording_s": self._limits.max_recording_s,
         }  # fmt: skip
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(sys.path)}
         limit(environment)
@@ -177,6 +174,7 @@ class _Process:
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
         self.answered = 0
+        self.spent = False
 
     @property
     def exit_status(self) -> int | None:
@@ -190,6 +188,7 @@ class _Process:
         self._child.stdin.write(struct.pack("<I", len(data)) + data)
         await self._child.stdin.drain()
         answer = await self.receive()
+        self.spent = answer.pop("spent")
         self.answered += len(request.get("documents", "x"))
         return answer
 

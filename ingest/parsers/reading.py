@@ -13,6 +13,7 @@ from mesh.errors import InvalidInput, MurpheyError
 
 if TYPE_CHECKING:
     from ingest.parsers.ocr import Recognizer
+    from ingest.parsers.speech import Transcriber
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,14 @@ class ReadLimits:
     max_unpacked_bytes: int = 1 << 30
     max_ratio: int = 200
     max_depth: int = 3
+
+
+class MoreTime(Exception):
+    """Raised instead of beginning work that takes longer than parsing, where time for it was not given: how many seconds."""
+
+    def __init__(self, time_s: float) -> None:
+        super().__init__(time_s)
+        self.time_s = time_s
 
 
 class LimitExceeded(InvalidInput):
@@ -60,8 +69,8 @@ class Budget:
 class Source:
     """A file to read: its content in `path`, what it is called, what it is, and within which limits it is read.
 
-    `read_inner` reads a file that this one holds: as the whole is read, one level deeper. `ocr` recognises text in an image;
-    it raises Unsupported where that is not set up.
+    `read_inner` reads a file that this one holds: as the whole is read, one level deeper. `ocr` recognises text in an image,
+    `speech` what is said in a recording; both raise Unsupported where that is not set up.
     """
 
     path: Path
@@ -71,6 +80,7 @@ class Source:
     budget: Budget
     depth: int
     ocr: "Recognizer"
+    speech: "Transcriber"
     read_inner: "Callable[[Source, TextOutput], Metadata]"
 
     def data(self) -> bytes:

@@ -19,11 +19,13 @@ import numpy as np
 
 from ingest.chunking import Chunker, ChunkSize
 from ingest.documents import Failure
-from ingest.parsers.ocr import MoreTime, Recognizer
+from ingest.parsers.memory import MemoryLimit
+from ingest.parsers.ocr import Recognizer
 from ingest.parsers.outlines import has_tables, outline_of
 from ingest.parsers.parsing import parse_file
-from ingest.parsers.reading import ReadLimits
+from ingest.parsers.reading import MoreTime, ReadLimits
 from ingest.parsers.rows import ROW, Context, Rows, write_rows
+from ingest.parsers.speech import Transcriber
 from ingest.places import Place
 from ingest.texts import TextIndex, read_blocks
 from ingest.tokens import TokenCounter
@@ -39,42 +41,53 @@ def main() -> None:
         os.dup2(nowhere, descriptor)
     _die_with_parent()
     worker = Worker(json.loads(sys.argv[1]))
-    _limit_memory(worker.memory_mib)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    worker.memory.apply()
     write_message(answers, {"ready": True})
     while (request := read_message(requests)) is not None:
-        write_message(answers, worker.answer(request))
+        write_message(answers, {**worker.answer(request), "spent": worker.is_spent})
 
 
 class Worker:
     """What the process can do. Kreuzberg and the tokenizer are loaded once."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.memory_mib: int = options["memory_mib"]
+        self.memory = MemoryLimit(options["memory_mib"])
         self._limits = ReadLimits(**options["limits"])
         self._recognizer = Recognizer(options["ocr_languages"])
         self._models = Path(options["models"])
+        self._transcriber = Transcriber(
+            options["speech_model"], self._models, options["max_recording_s"], self.memory.lifted
+        )
         self._counters = {"": TokenCounter.from_model(resolve(options["tokenizer"], self._models))}
         self._counters[options["tokenizer"]] = self._counters[""]
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether another process should take its place."""
+        return self._transcriber.heard
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The result of a task, or why there is none."""
         try:
             return self._parse(request) if request["task"] == "parse" else self._chunk(request)
         except MoreTime as wish:
-            return {"recognize_pages": wish.pages}
+            return {"more_time_s": wish.time_s}
         except MurpheyError as error:
             failure = Failure.of(error)
         except MemoryError:
-            failure = Failure.of(InvalidInput(f"It takes more than {self.memory_mib} MiB of memory to read this file."))
+            failure = Failure.of(
+                InvalidInput(f"It takes more than {self.memory.mebibytes} MiB of memory to read this file.")
+            )
         except RecursionError:
             failure = Failure.of(InvalidInput("The document is nested too deeply to be read."))
         return {"failure": asdict(failure)}
 
     def _parse(self, request: dict[str, Any]) -> dict[str, Any]:
         text, index, members = Path(request["text"]), Path(request["index"]), Path(request["members"])
-        self._recognizer.has_time = request["recognize"]
-        path, name = Path(request["path"]), request["name"]
-        return asdict(parse_file(path, name, text, index, members, self._recognizer, self._limits))
+        self._recognizer.has_time = self._transcriber.has_time = request["has_time"]
+        path, name, engines = Path(request["path"]), request["name"], (self._recognizer, self._transcriber)
+        return asdict(parse_file(path, name, text, index, members, *engines, self._limits))
 
     def _chunk(self, request: dict[str, Any]) -> dict[str, Any]:
         """Cuts the documents of a batch; writes their chunks to one file, and answers how many each has."""
@@ -116,7 +129,7 @@ def cut_document(
     offsets = _ByteOffsets(is_ascii)
     rows = []
     for cut in chunker.cut(offsets.passing(read_blocks(path))):
-        place = index.place(cut.start) if index is not None else Place()
+        place = index.span_place(cut.start, cut.end) if index is not None else Place()
         heading = headings.setdefault(cut.headings, len(headings))
         context = contexts.setdefault(Context(place, cut.table_header), len(contexts))
         rows.append((
@@ -162,16 +175,6 @@ def write_message(stream: BinaryIO, message: dict[str, Any]) -> None:
     data = json.dumps(message).encode()
     stream.write(struct.pack("<I", len(data)) + data)
     stream.flush()
-
-
-def _limit_memory(memory_mib: int) -> None:
-    """No more than so much beyond what the process has taken by now; an allocation over it fails."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
-        limit = taken + memory_mib * 1024 * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _die_with_parent() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest_asyncio
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from ingest.app import open_service
+from ingest.parsers.speech import Transcriber
 from ingest.settings import IngestSettings
 from ingest.tokens import TokenCounter
 from mesh.server import serving
@@ -23,6 +24,7 @@ from tests.ingest.fakes import FakeRetriever, serving_retriever
 
 DOCUMENTS = Path(__file__).parents[2].parent / "shared" / "data" / "docs"
 PIECE_BYTES = 256 * 1024
+NO_SPEECH = Transcriber("none", Path(), 0, nullcontext)
 
 
 @pytest.fixture(scope="session")

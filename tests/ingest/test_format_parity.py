@@ -26,6 +26,7 @@ from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from retriever.app import open_service
 from retriever.settings import RetrieverSettings
+from tests.ingest.conftest import NO_SPEECH
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +46,7 @@ def files(documents: Path, manual: str, format_: str) -> list[Path]:
 
 def chunks_of(path: Path, manual: str, collection: str, count: TokenCounter, scratch: Path) -> Iterator[pb.Chunk]:
     parsed = parse_file(
-        path, path.name, scratch / "t", scratch / "i", scratch / "m", Recognizer("eng"), ReadLimits(1 << 28)
+        path, path.name, scratch / "t", scratch / "i", scratch / "m", Recognizer("eng"), NO_SPEECH, ReadLimits(1 << 28)
     )
     source = path if parsed.text_is_raw else scratch / "t"
     text = source.read_bytes().decode()

@@ -16,6 +16,7 @@ from ingest.parsers.reading import ReadLimits
 from ingest.places import Place
 from ingest.texts import TextIndex
 from mesh.errors import InvalidInput
+from tests.ingest.conftest import NO_SPEECH
 
 LIMITS = ReadLimits(max_text_bytes=1 << 20, max_members=20, max_unpacked_bytes=1 << 22)
 NO_OCR = Recognizer("none")
@@ -26,7 +27,7 @@ def read(
 ) -> tuple[str, TextIndex | None, ParsedFile]:
     path, text, index, members = (tmp_path / part for part in ("raw", "text", "index", "members"))
     path.write_bytes(data)
-    parsed = parse_file(path, name, text, index, members, NO_OCR, limits)
+    parsed = parse_file(path, name, text, index, members, NO_OCR, NO_SPEECH, limits)
     content = (path if parsed.text_is_raw else text).read_bytes().decode()
     assert {entry.name for entry in tmp_path.iterdir()} <= {"raw", "text", "index", "members"}
     return content, TextIndex.from_bytes(index.read_bytes()) if parsed.has_index else None, parsed

