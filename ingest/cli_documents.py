@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from mesh import terminal
 from mesh.discovery import channel_for
 from mesh.errors import InvalidInput, NotFound, translated
+from mesh.place_messages import to_json
 from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from murphey.retriever.v1.retriever_pb2 import Span
@@ -174,7 +175,7 @@ def _text(
                 if as_json:
                     terminal.print_json({
                         "document": document.display_name, "start": found.span.start, "end": found.span.end,
-                        "page": found.page or None, "version": found.version, "text": found.text,
+                        "page": found.page or None, "place": to_json(found.place), "version": found.version, "text": found.text,
                     })  # fmt: skip
                 else:
                     terminal.write(found.text)

@@ -10,7 +10,7 @@ from ingest.documents import NewUpload
 from ingest.jobs import new_id
 from ingest.raw_notes import RawNotes
 from ingest.registration import StoredUpload
-from ingest.storage import Storage
+from ingest.storage import Storage, StorageAway
 from mesh.errors import InvalidInput, Overloaded
 
 IN_MEMORY_BYTES = 1024 * 1024
@@ -52,6 +52,8 @@ class Uploads:
             await self._fill(spool, pieces)
             _compare(spool, size_bytes, sha256)
             await self._storage.put(key, spool.content())
+        except OSError as error:  # of the spool; the storage has errors of its own
+            raise StorageAway(f"The upload cannot be kept on its way: {error.strerror}") from error
         finally:
             self._running -= 1
             await spool.discard()

@@ -22,7 +22,7 @@ from ingest.documents import Metadata
 from ingest.parsers import media_types
 from ingest.parsers.output import TextOutput
 from ingest.parsers.reading import Budget, LimitExceeded, ReadLimits, Source, reason
-from mesh.errors import InvalidInput, MurpheyError
+from mesh.errors import InvalidInput, MurpheyError, Unavailable
 
 PIECE_BYTES = 256 * 1024
 MIN_RATIO_BYTES = 16 * 1024 * 1024
@@ -192,5 +192,11 @@ def _unpack(file: IO[bytes], target: Path, packed: int, unpacked: int, limits: R
                 raise LimitExceeded(
                     f"The archive unpacks to more than {limits.max_ratio} times its size; it was not read."
                 )
-            copy.write(piece)
+            try:
+                copy.write(piece)
+                copy.flush()
+            except OSError as error:
+                raise Unavailable(
+                    f"There is no room to unpack the archive: {error.strerror}. Make room, then retry the job."
+                ) from error
     return unpacked

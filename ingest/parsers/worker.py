@@ -29,7 +29,7 @@ from ingest.parsers.speech import Transcriber
 from ingest.places import Place
 from ingest.texts import TextIndex, read_blocks
 from ingest.tokens import TokenCounter
-from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError
+from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError, Unavailable
 from mesh.weights import resolve
 
 
@@ -78,6 +78,10 @@ class Worker:
         except MemoryError:
             failure = Failure.of(
                 InvalidInput(f"It takes more than {self.memory.mebibytes} MiB of memory to read this file.")
+            )
+        except OSError as error:
+            failure = Failure.of(
+                Unavailable(f"Its text cannot be written: {error.strerror}. Retry the job when it can.")
             )
         except RecursionError:
             failure = Failure.of(InvalidInput("The document is nested too deeply to be read."))

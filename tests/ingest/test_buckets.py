@@ -1,9 +1,10 @@
 """Objects of a store: which are found, how they are called, and that they are streamed without touching the disk."""
 
 import asyncio
+import json
 import os
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import obstore
@@ -11,7 +12,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from ingest.gathering import Gatherer
-from ingest.origins.buckets import Bucket, find_objects
+from ingest.origins.buckets import SCHEMES, Bucket, find_objects
 from ingest.results import Result
 from ingest.sending import Sender
 from ingest.sources import Changed, Source, Unreadable
@@ -70,10 +71,11 @@ async def test_urls_that_are_none_are_refused(url: str) -> None:
         await find_objects(url, "")
 
 
-async def small_s3(method: str, path: str, writer: asyncio.StreamWriter) -> None:
-    """As much of S3 as listing and reading need."""
+async def small_store(method: str, path: str, writer: asyncio.StreamWriter) -> None:
+    """As much of S3, Google Cloud Storage and Azure as listing and reading need; an account's name begins Azure's paths."""
     parts = urlsplit(path)
-    key = parts.path.removeprefix("/bucket").lstrip("/")
+    is_azure = parts.path.startswith(f"/{AZURE_ACCOUNT}/")
+    key = unquote(parts.path.removeprefix(f"/{AZURE_ACCOUNT}")).removeprefix("/bucket").lstrip("/")
     if key in OBJECTS and key:
         headers = {
             "Content-Length": str(len(OBJECTS[key])),
@@ -85,11 +87,14 @@ async def small_s3(method: str, path: str, writer: asyncio.StreamWriter) -> None
         respond(writer, 404, {"Content-Length": "0"})
     else:
         prefix = parse_qs(parts.query).get("prefix", [""])[0]
-        body = _listing(sorted(key for key in OBJECTS if key.startswith(prefix)))
+        keys = sorted(key for key in OBJECTS if key.startswith(prefix))
+        body = _azure_listing(keys) if is_azure else _listing(keys)
         respond(writer, 200, {"Content-Length": str(len(body)), "Content-Type": "application/xml"}, body)
 
 
 MODIFIED = "Mon, 06 May 2024 10:00:00 GMT"
+AZURE_ACCOUNT = "devstoreaccount1"
+"""Of Microsoft's own emulator."""
 
 
 def _listing(keys: list[str]) -> bytes:
@@ -101,6 +106,29 @@ def _listing(keys: list[str]) -> bytes:
     return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
 
 
+def _azure_listing(keys: list[str]) -> bytes:
+    entries = "".join(
+        f"<Blob><Name>{escape(key)}</Name><Properties><Last-Modified>{MODIFIED}</Last-Modified>"
+        f'<Etag>"{len(OBJECTS[key])}"</Etag><Content-Length>{len(OBJECTS[key])}</Content-Length>'
+        "<Content-Type>text/plain</Content-Type></Properties></Blob>"
+        for key in keys
+    )
+    return f"<EnumerationResults><Blobs>{entries}</Blobs><NextMarker/></EnumerationResults>".encode()
+
+
+def environment(server: str) -> dict[str, str]:
+    """What each provider's tools read, pointed at this server."""
+    google = {
+        "gcs_base_url": server, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": "",
+    }  # fmt: skip
+    return {
+        "AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "id", "AWS_REGION": "eu-west-1",
+        "AWS_SECRET_ACCESS_KEY": "secret", "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(google),
+        "AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": server,
+        "AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT,
+    }  # fmt: skip
+
+
 async def ingested(service: Service, url: str, prefix: str) -> list[Result]:
     results: list[Result] = []
     async with Gatherer.open([url], prefix, allow_private=False) as gatherer:
@@ -110,25 +138,26 @@ async def ingested(service: Service, url: str, prefix: str) -> list[Result]:
 
 
 @pytest.mark.slow
-async def test_a_bucket_is_ingested_once(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_a_bucket_is_ingested_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    async with web_server(small_s3) as server:
-        for name, value in {
-            "AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "id", "AWS_REGION": "eu-west-1",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-        }.items():  # fmt: skip
+    prefix = f"{scheme}/"
+    async with web_server(small_store) as server:
+        for name, value in environment(server).items():
             monkeypatch.setenv(name, value)
-        first = await ingested(service, "s3://bucket/docs/", "s3/")
-        second = await ingested(service, "s3://bucket/docs", "s3/")
-        missing = await ingested(service, "s3://bucket/nothing", "s3/")
+        first = await ingested(service, f"{scheme}://bucket/docs/", prefix)
+        second = await ingested(service, f"{scheme}://bucket/docs", prefix)
+        missing = await ingested(service, f"{scheme}://bucket/nothing", prefix)
 
     assert [(result.path, result.document, result.status) for result in first] == [
-        ("s3://bucket/docs/a.txt", "s3/a.txt", "indexed"),
-        ("s3://bucket/docs/sub/b.txt", "s3/sub/b.txt", "indexed"),
+        (f"{scheme}://bucket/docs/a.txt", f"{prefix}a.txt", "indexed"),
+        (f"{scheme}://bucket/docs/sub/b.txt", f"{prefix}sub/b.txt", "indexed"),
     ]
     assert [result.status for result in second] == ["unchanged", "unchanged"]
     assert [(result.status, "no object" in str(result.error)) for result in missing] == [("failed", True)]
-    document = await service.document("s3/a.txt")
-    assert dict(document.metadata) == {"source": "s3://bucket/docs/a.txt", "etag": '"11"'}
+    document = await service.document(f"{prefix}a.txt")
+    assert dict(document.metadata) == {"source": f"{scheme}://bucket/docs/a.txt", "etag": '"11"'}
     assert await service.text(document) == "Words of a."
     assert os.listdir(tmp_path) == []

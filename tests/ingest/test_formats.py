@@ -4,6 +4,7 @@ import email.message
 import gzip
 import hashlib
 import io
+import resource
 import tarfile
 import zipfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from ingest.parsers.parsing import ParsedFile, parse_file
 from ingest.parsers.reading import ReadLimits
 from ingest.places import Place
 from ingest.texts import TextIndex
-from mesh.errors import InvalidInput
+from mesh.errors import InvalidInput, Unavailable
 from tests.ingest.conftest import NO_SPEECH
 
 LIMITS = ReadLimits(max_text_bytes=1 << 20, max_members=20, max_unpacked_bytes=1 << 22)
@@ -207,6 +208,16 @@ def nested(levels: int) -> bytes:
 def test_archives_are_limited(tmp_path: Path, data: bytes, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         read(tmp_path, "a.zip", data)
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(Unavailable, match="no room to unpack the archive: File too large"):
+            read(tmp_path, "a.zip", zipped(("a.txt", b"x" * (1 << 21))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_text_of_a_packed_file_is_limited_too(tmp_path: Path) -> None:

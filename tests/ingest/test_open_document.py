@@ -19,7 +19,7 @@ def saved(document: Any) -> bytes:
 
 
 def presentation(*slides: tuple[str, str]) -> bytes:
-    document = opendocument.OpenDocumentPresentation()
+    document: Any = opendocument.OpenDocumentPresentation()
     layout = style.PageLayout(name="Layout")
     document.automaticstyles.addElement(layout)
     document.masterstyles.addElement(style.MasterPage(name="Master", pagelayoutname=layout))
@@ -38,7 +38,7 @@ def presentation(*slides: tuple[str, str]) -> bytes:
 
 
 def spreadsheet(**sheets: list[list[str | float]]) -> bytes:
-    document = opendocument.OpenDocumentSpreadsheet()
+    document: Any = opendocument.OpenDocumentSpreadsheet()
     for name, rows in sheets.items():
         sheet = table.Table(name=name)
         for row in rows:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,25 @@ async def test_a_full_disk_refuses_uploads_and_says_why(
     assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
     assert "No space left" in (raised.value.details() or "")
     assert job.state == pb.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.slow
+async def test_a_file_system_that_takes_no_more_refuses_an_upload_and_nothing_is_left(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    async with running_service(tmp_path, tokenizer_folder) as service:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, hard))
+        try:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await service.upload("large.txt", b"No room for these words. " * 300_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        left = [path for path in service.objects() if path.stat().st_size > 1000]
+
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "File too large" in (raised.value.details() or "")
+    assert left == []
 
 
 @pytest.mark.slow
