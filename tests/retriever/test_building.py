@@ -1,13 +1,38 @@
 """An index is built beside the live one and takes its place, by another chunking or another embedder, and goes back."""
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
 import grpc
 import pytest
+from qdrant_client import AsyncQdrantClient
 
 from murphey.retriever.v1 import retriever_pb2 as pb
+from retriever.catalog import CollectionRecord, FileCatalog, Splitter
+from retriever.filters import Fields
+from retriever.stores.base import Store
+from retriever.stores.edge.store import EdgeStore
+from retriever.stores.server.catalog import ServerCatalog
+from retriever.stores.server.store import ServerStore
 from tests.retriever.conftest import Served
 from tests.retriever.fakes import document_name
 
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 DEFAULT = "collections/default"
+
+
+@pytest.fixture(params=["edge", "server"])
+async def edge_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """The store that the service of these tests is on: each of them, in the place of the embedded one."""
+    opened = (
+        await EdgeStore.open(tmp_path / "indexes")
+        if request.param == "edge"
+        else ServerStore(AsyncQdrantClient(":memory:"))
+    )
+    yield opened
+    await opened.close()
 
 
 def a_chunk(text: str, index: int = 0, version: str = "1", document: str = "a") -> pb.Chunk:
@@ -140,3 +165,24 @@ async def test_an_embedder_that_is_not_known_is_refused(served: Served) -> None:
         await begun(served, embedder="unheard-of")
     assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "more-words" in (raised.value.details() or "")
+
+
+@pytest.mark.parametrize("kind", ["file", "server"])
+async def test_what_stands_beside_the_live_index_is_kept_over_restarts(kind: str, tmp_path: Path) -> None:
+    client = AsyncQdrantClient(":memory:")
+    catalog = FileCatalog(tmp_path / "catalog.json") if kind == "file" else ServerCatalog(client)
+    for index in ("notes--1", "notes--2", "notes--3"):
+        await client.create_collection(f"murphey--{index}", vectors_config={})
+    live = CollectionRecord(
+        "notes", "words", "1", 32, 64, 32, "english", "notes--2", datetime.now(UTC), Fields(), max_tokens=64
+    )
+    older = replace(live, index="notes--1", splitter=Splitter.SENTENCE)
+    record = replace(
+        live, previous=older, building=replace(live, index="notes--3", embedder="more-words", dimensions=33)
+    )
+
+    assert await catalog.load() == {}
+    await catalog.put(record)
+
+    assert await catalog.load() == {"notes": record}
+    await client.close()
