@@ -6,7 +6,7 @@ that what is no longer true is never found again; `drop` also frees its memory. 
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cachetools import LRUCache
@@ -105,6 +105,10 @@ class ByteCache:
             del self._entries[key]
         self._show()
         return len(stale)
+
+    def tags(self) -> Iterator[Tags]:
+        """The tags of all that is kept."""
+        return (entry.tags for entry in self._entries.values())
 
     def _show(self) -> None:
         self._bytes.set(self.size_bytes)

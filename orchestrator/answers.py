@@ -9,7 +9,7 @@ from mesh import logs, metrics
 from mesh.errors import Overloaded, Unavailable
 from orchestrator.attribution import Evidence, Support, Thresholds
 from orchestrator.citations import Citer
-from orchestrator.conversations import Conversations, remember
+from orchestrator.conversations import Turns, remember
 from orchestrator.course import Course
 from orchestrator.events import Event, Finish, Generated, Outcome, SourcesFound, Started
 from orchestrator.follow_ups import FollowUps
@@ -48,7 +48,7 @@ class Answerer:
         retriever: Retriever,
         generator: Generator,
         documents: Documents,
-        conversations: Conversations,
+        conversations: Turns,
         prompter: Prompter,
         limits: Limits,
     ) -> None:

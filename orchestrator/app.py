@@ -2,9 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 
 import grpc.aio
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh import server
 from mesh.caching import MEGABYTE, ByteCache
@@ -16,8 +19,13 @@ from orchestrator.answers import Answerer, Limits
 from orchestrator.attribution import Thresholds
 from orchestrator.cached_answers import CachedAnswerer
 from orchestrator.clients import generator, ingest, retriever
+from orchestrator.conversations import Turns
+from orchestrator.forgetting import Forgetting
 from orchestrator.prompting import Prompter
 from orchestrator.prompts import load_prompts
+from orchestrator.record_storage import StoredRecords
+from orchestrator.records import RecordedAnswerer
+from orchestrator.replaying import Replayer
 from orchestrator.service import Orchestrator
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.storage import StoredConversations
@@ -35,7 +43,7 @@ async def open_service(settings: OrchestratorSettings) -> AsyncIterator[list[Hos
     """The orchestrator's servicer with all that it needs; closes it on leaving."""
     async with AsyncExitStack() as stack:
         url = database_url(settings.database_url, settings.data, settings.service)
-        conversations = StoredConversations(await stack.enter_async_context(open_database(url, "orchestrator")))
+        engine = await stack.enter_async_context(open_database(url, "orchestrator"))
         channels = [
             await stack.enter_async_context(open_channel(target, client.SERVICE, client.IDEMPOTENT))
             for target, client in (
@@ -44,29 +52,46 @@ async def open_service(settings: OrchestratorSettings) -> AsyncIterator[list[Hos
                 (settings.ingest, ingest),
             )
         ]
-        answerer = _answerer(settings, channels, conversations)
-        servicer = Orchestrator(answerer, conversations)
+        servicer, forgetting = _servicer(settings, channels, engine)
+        await stack.enter_async_context(forgetting.running())
         add = partial(orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server, servicer)
         yield [Hosted(SERVICE, add)]
 
 
-def _answerer(
-    settings: OrchestratorSettings, channels: list[grpc.aio.Channel], conversations: StoredConversations
-) -> CachedAnswerer:
+def _servicer(
+    settings: OrchestratorSettings, channels: list[grpc.aio.Channel], engine: AsyncEngine
+) -> tuple[Orchestrator, Forgetting]:
     passages = retriever.RetrieverClient(channels[0], settings.search_timeout_s)
     models = generator.GeneratorClient(channels[1], settings.answer_timeout_s)
     documents = ingest.IngestClient(channels[2], settings.verify_timeout_s)
-    limits = Limits(
+    conversations = StoredConversations(engine)
+    records = StoredRecords(engine, settings.max_kept_answers, timedelta(days=settings.keep_answers_days))
+    limits, prompter = _limits(settings), Prompter(models, load_prompts())
+
+    def answering(turns: Turns) -> Answerer:
+        return Answerer(passages, models, documents, turns, prompter, limits)
+
+    cached = CachedAnswerer(
+        answering(conversations),
+        passages,
+        models,
+        conversations,
+        prompter,
+        ByteCache("answers", settings.answer_cache_mb * MEGABYTE),
+        max_history_turns=limits.max_history_turns,
+    )
+    recorded = RecordedAnswerer(cached, records, asdict(limits))
+    replayer = Replayer(records, conversations, passages, answering, asdict(limits))
+    forgetting = Forgetting(cached, records, passages, documents)
+    return Orchestrator(recorded, conversations, records, replayer, forgetting), forgetting
+
+
+def _limits(settings: OrchestratorSettings) -> Limits:
+    return Limits(
         passage_limit=settings.passage_limit,
         neighbors=settings.neighbors,
         max_answers=settings.max_answers,
         max_history_turns=settings.max_history_turns,
         minimum_relevance=settings.minimum_relevance,
         thresholds=Thresholds(certain=settings.minimum_support, cosine=settings.minimum_cosine),
-    )
-    prompter = Prompter(models, load_prompts())
-    answerer = Answerer(passages, models, documents, conversations, prompter, limits)
-    cache = ByteCache("answers", settings.answer_cache_mb * MEGABYTE)
-    return CachedAnswerer(
-        answerer, passages, models, conversations, prompter, cache, max_history_turns=limits.max_history_turns
     )

@@ -5,8 +5,9 @@ model, prompt template and sampling. A collection belongs to one tenant. What th
 it runs. So a stale answer is never found.
 """
 
+import secrets
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,18 +19,20 @@ from mesh import logs
 from mesh.caching import DEFAULT_USE, ByteCache, digest
 from mesh.errors import NotFound
 from orchestrator.answers import ANSWERS
-from orchestrator.conversations import Conversations, StoredTurn, remember
+from orchestrator.conversations import StoredTurn, Turns, remember
 from orchestrator.course import Course
 from orchestrator.events import CachedFrom, Citation, Delta, Event, Finish, SourcesFound, Started, StopReason, Usage
 from orchestrator.ports import Generator, Retriever
 from orchestrator.prompting import Prompter
-from orchestrator.questions import Question, check
+from orchestrator.questions import Question, Sampling, check
 from orchestrator.sources import Source
 
 log = logs.get(__name__)
 
 _FAST = 1
-_CONVERSATION = 2
+_SEEDS = 2**31
+_COLLECTION, _CORPUS, _CONVERSATION, _ANSWER = range(4)
+"""Tags of what is kept."""
 _ENDED_BY_ITSELF = (StopReason.STOP, StopReason.LENGTH)
 
 
@@ -75,7 +78,7 @@ class CachedAnswerer:
         answerer: Answering,
         retriever: Retriever,
         generator: Generator,
-        conversations: Conversations,
+        conversations: Turns,
         prompter: Prompter,
         cache: ByteCache,
         max_history_turns: int,
@@ -95,9 +98,21 @@ class CachedAnswerer:
             async for event in events:
                 yield event
 
+    def collections(self) -> set[str]:
+        """The collections that answers are kept of."""
+        return {tags[_COLLECTION] for tags in self._cache.tags()}
+
     def forget_conversation(self, conversation: str) -> None:
         """What was said in a conversation that is deleted is not said again."""
         self._cache.drop(lambda tags: tags[_CONVERSATION] == conversation)
+
+    def forget_answers(self, answers: Container[str]) -> None:
+        """Nor is an answer that is deleted."""
+        self._cache.drop(lambda tags: tags[_ANSWER] in answers)
+
+    def forget_corpora_but(self, collection: str, corpus: str) -> None:
+        """Frees the memory of answers from other states of a collection, which can no longer be found."""
+        self._cache.drop(lambda tags: tags[_COLLECTION] == collection and tags[_CORPUS] != corpus)
 
     async def _asked(self, question: Question) -> _Asked:
         model = await self._generator.model(question.model)
@@ -111,9 +126,8 @@ class CachedAnswerer:
         history = [(turn.question, turn.answer) for turn in turns]
         key = digest(alone, history, model, template.version)
         after = turns[-1].answer_id if turns else ""
-        return _Asked(
-            replace(question, corpus=corpus), key, after, sampling.gives_the_same_again or question.use.sampled
-        )
+        may_repeat = sampling.gives_the_same_again or question.use.sampled
+        return _Asked(replace(with_seed(question, sampling), corpus=corpus), key, after, may_repeat)
 
     async def _anew(self, asked: _Asked) -> AsyncGenerator[Event, None]:
         heard: list[Event] = []
@@ -169,6 +183,13 @@ class CachedAnswerer:
         ANSWERS.labels(kept.finish.outcome.value).inc()
         log.info("question_answered_again", answer=course.answer_id, kept_from=kept.answer_id)
         yield _finish_again(course, kept, conversation)
+
+
+def with_seed(question: Question, sampling: Sampling) -> Question:
+    """The question, with a seed where chance has a part in its answer, so that it can be replayed."""
+    if sampling.gives_the_same_again:
+        return question
+    return replace(question, sampling=replace(question.sampling, seed=secrets.randbelow(_SEEDS)))
 
 
 def _unpacked(kept: bytes) -> KeptAnswer:

@@ -7,23 +7,26 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from mesh import place_messages, terminal
+from mesh import terminal
 from mesh.discovery import channel_for
 from mesh.errors import Unavailable, translated
 from mesh.filter_text import FilterOption, read_filter
-from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption, console, out
+from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption, console
 from murphey.generator.v1 import sampling_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from murphey.retriever.v1 import cache_pb2
+from orchestrator import cli_answers
+from orchestrator.cli_citations import citation_json, list_citations
 from orchestrator.evaluation import cli as evaluation
 
 TIMEOUT_S = 300.0
 
 
 def register(root: typer.Typer) -> None:
-    """Adds `ask` and `eval` to the root command."""
+    """Adds `ask`, `answers`, `replay` and `eval` to the root command."""
     root.command("ask")(ask)
+    cli_answers.register(root)
     evaluation.register(root)
 
 
@@ -100,19 +103,8 @@ async def _print_stream(question: pb.Question, data: Path, target: str | None) -
     if finish is None:
         raise Unavailable("The answer broke off. Ask again.")
     terminal.write("\n")
-    _list_citations(citations)
+    list_citations(citations)
     _tell_how(finish)
-
-
-def _list_citations(citations: list[pb.Citation]) -> None:
-    if citations:
-        out.print("\n[bold]Citations[/bold]")
-    for citation in citations:
-        where = escape(place_messages.describe(citation.page, citation.place))
-        place = f"{escape(citation.display_name)}{where}, characters {citation.span.start}-{citation.span.end}"
-        how = " [dim](attributed by similarity)[/dim]" if citation.attributed else ""
-        out.print(f"  {escape(f'[{citation.marker}]')} {place}{how}")
-        out.print(f"      “{escape(' '.join(citation.quote.split()))}”")
 
 
 def _tell_how(finish: pb.Finish) -> None:
@@ -165,19 +157,3 @@ async def _print_json(question: pb.Question, data: Path, target: str | None) -> 
 def _sentence_json(sentence: pb.GroundedSentence) -> dict[str, Any]:
     span = sentence.answer_span
     return {"start": span.start, "end": span.end, "score": round(sentence.score, 4), "supported": sentence.supported}
-
-
-def citation_json(citation: pb.Citation) -> dict[str, Any]:
-    """A citation with the stable keys of the command line."""
-    return {
-        "marker": citation.marker,
-        "document": citation.display_name,
-        "page": citation.page or None,
-        "start": citation.span.start,
-        "end": citation.span.end,
-        "quote": citation.quote,
-        "attributed": citation.attributed,
-        "document_name": citation.document,
-        "place": place_messages.to_json(citation.place),
-        "similarity": round(citation.similarity, 4),
-    }

@@ -47,7 +47,7 @@ class Conversation:
     turns: tuple[StoredTurn, ...] = ()
 
 
-async def remember(conversations: "Conversations", identifier: str, turn: StoredTurn) -> str:
+async def remember(conversations: "Turns", identifier: str, turn: StoredTurn) -> str:
     """Adds an answer to its conversation, where it has one; gives the id, or nothing when it is gone meanwhile."""
     if not identifier:
         return ""
@@ -59,7 +59,19 @@ async def remember(conversations: "Conversations", identifier: str, turn: Stored
     return identifier
 
 
-class Conversations(Protocol):
+class Turns(Protocol):
+    """What answering needs of conversations."""
+
+    async def latest_turns(self, identifier: str, limit: int) -> list[StoredTurn]:
+        """The last turns, oldest first."""
+        ...
+
+    async def append(self, identifier: str, turn: StoredTurn) -> None:
+        """Adds a turn; the first one names a conversation that has no title."""
+        ...
+
+
+class Conversations(Turns, Protocol):
     """Keeps conversations. Every method raises NotFound for an id that there is none of."""
 
     async def create(self, title: str) -> Conversation:
@@ -76,14 +88,6 @@ class Conversations(Protocol):
 
     async def delete(self, identifier: str) -> None:
         """Removes a conversation and its turns."""
-        ...
-
-    async def latest_turns(self, identifier: str, limit: int) -> list[StoredTurn]:
-        """The last turns, oldest first."""
-        ...
-
-    async def append(self, identifier: str, turn: StoredTurn) -> None:
-        """Adds a turn; the first one names a conversation that has no title."""
         ...
 
 

@@ -100,4 +100,5 @@ class Course:
             sentences=tuple(self.sentences),
             withheld_sentences=self.withheld_sentences,
             complete=self.complete,
+            seed=self.question.sampling.seed if generated else None,
         )

@@ -146,6 +146,7 @@ class Finish:
     sentences: tuple[GroundedSentence, ...] = ()
     withheld_sentences: int = 0
     complete: bool = True
+    seed: int | None = None
     cached: CachedFrom | None = None
 
 

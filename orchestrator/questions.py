@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import ClassVar
 
 from mesh.caching import DEFAULT_USE, Use
 from mesh.errors import InvalidInput
@@ -58,6 +59,9 @@ class Question:
     `search_filter` is the caller's filter in the retriever's own serialised form: it is passed on, never looked into.
     `conversation` is an id, or empty; `collection` and `model` are resource names, or empty for the default.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
+    """How a stored question's filter is written."""
 
     text: str
     collection: str = ""

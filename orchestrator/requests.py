@@ -33,6 +33,18 @@ def read_conversation(name: str, field: str = "name") -> str:
     return resource_id(name, "conversations", field)
 
 
+def read_answer(name: str) -> str:
+    """The id in `answers/{id}`."""
+    return resource_id(name, "answers")
+
+
+def read_model(name: str) -> str:
+    """`models/{model}` as it is, or nothing."""
+    if name:
+        resource_id(name, "models", "model")
+    return name
+
+
 def read_title(title: str) -> str:
     """A conversation's title, white space squeezed."""
     if len(title) > MAX_TITLE_CHARACTERS:

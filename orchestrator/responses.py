@@ -47,9 +47,9 @@ def event_message(event: Event) -> pb.StreamAnswerResponse:
             started = pb.Started(answer_id=answer_id, standalone_question=standalone)
             return pb.StreamAnswerResponse(started=started)
         case SourcesFound(sources):
-            return pb.StreamAnswerResponse(passages=pb.Passages(sources=[_source(source) for source in sources]))
+            return pb.StreamAnswerResponse(passages=pb.Passages(sources=[source_message(source) for source in sources]))
         case Finish():
-            return pb.StreamAnswerResponse(finish=_finish(event))
+            return pb.StreamAnswerResponse(finish=finish_message(event))
 
 
 def whole_answer(events: Sequence[Event]) -> pb.AnswerResponse:
@@ -60,9 +60,9 @@ def whole_answer(events: Sequence[Event]) -> pb.AnswerResponse:
             case Started(answer_id, standalone):
                 response.answer_id, response.standalone_question = answer_id, standalone
             case SourcesFound(sources):
-                response.sources.extend(_source(source) for source in sources)
+                response.sources.extend(source_message(source) for source in sources)
             case Finish():
-                response.finish.CopyFrom(_finish(event))
+                response.finish.CopyFrom(finish_message(event))
             case _:
                 pass
     cited = sorted((event for event in events if isinstance(event, Citation)), key=lambda c: c.answer_span.start)
@@ -94,12 +94,13 @@ def conversation_message(conversation: Conversation) -> pb.Conversation:
         title=conversation.title,
         turns=[_turn(turn) for turn in conversation.turns],
         turn_count=conversation.turn_count,
-        create_time=_timestamp(conversation.create_time),
-        update_time=_timestamp(conversation.update_time),
+        create_time=timestamp(conversation.create_time),
+        update_time=timestamp(conversation.update_time),
     )
 
 
-def _source(source: Source) -> pb.Source:
+def source_message(source: Source) -> pb.Source:
+    """A numbered source."""
     return pb.Source(
         number=source.number,
         document=source.document,
@@ -115,7 +116,8 @@ def _source(source: Source) -> pb.Source:
     )
 
 
-def _finish(finish: Finish) -> pb.Finish:
+def finish_message(finish: Finish) -> pb.Finish:
+    """How an answer ended."""
     timings = finish.timings
     engine = generator_pb2.Timings(
         queue=_duration(timings.generate.queue_s),
@@ -139,13 +141,14 @@ def _finish(finish: Finish) -> pb.Finish:
         groundedness=mean(s.score for s in finish.sentences) if finish.sentences else None,
         withheld_sentences=finish.withheld_sentences,
         conversation=f"conversations/{finish.conversation}" if finish.conversation else "",
+        seed=finish.seed,
         cached=_cached(finish.cached) if finish.cached else None,
     )
 
 
 def _cached(cached: CachedFrom) -> pb.CachedAnswer:
     return pb.CachedAnswer(
-        answer_id=cached.answer_id, create_time=_timestamp(cached.create_time), usage=_usage(cached.usage)
+        answer_id=cached.answer_id, create_time=timestamp(cached.create_time), usage=_usage(cached.usage)
     )
 
 
@@ -168,7 +171,7 @@ def _turn(turn: StoredTurn) -> pb.Turn:
         answer=turn.answer,
         citations=[citation_message(citation) for citation in turn.citations],
         versions=_versions(turn.versions),
-        create_time=_timestamp(turn.create_time),
+        create_time=timestamp(turn.create_time),
     )
 
 
@@ -186,7 +189,8 @@ def _duration(seconds: float) -> Duration:
     return duration
 
 
-def _timestamp(time: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
+def timestamp(time: datetime) -> Timestamp:
+    """A time in UTC."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message

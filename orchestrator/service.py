@@ -5,12 +5,17 @@ from contextlib import aclosing
 
 import grpc.aio
 
+from mesh.names import collection_id
 from mesh.paging import page_size
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1 import orchestrator_pb2_grpc
-from orchestrator.cached_answers import CachedAnswerer
+from orchestrator.answer_messages import record_message, replay_message
+from orchestrator.cached_answers import Answering
 from orchestrator.conversations import Conversations
-from orchestrator.requests import read_conversation, read_question, read_title
+from orchestrator.forgetting import Forgetting
+from orchestrator.records import Records
+from orchestrator.replaying import Replayer
+from orchestrator.requests import read_answer, read_conversation, read_model, read_question, read_title
 from orchestrator.responses import conversation_message, event_message, whole_answer
 
 Context = grpc.aio.ServicerContext
@@ -19,8 +24,16 @@ Context = grpc.aio.ServicerContext
 class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """`murphey.orchestrator.v1.OrchestratorService`."""
 
-    def __init__(self, answerer: CachedAnswerer, conversations: Conversations) -> None:
+    def __init__(
+        self,
+        answerer: Answering,
+        conversations: Conversations,
+        records: Records,
+        replayer: Replayer,
+        forgetting: Forgetting,
+    ) -> None:
         self._answerer, self._conversations = answerer, conversations
+        self._records, self._replayer, self._forgetting = records, replayer, forgetting
 
     async def Answer(self, request: pb.AnswerRequest, context: Context) -> pb.AnswerResponse:
         """A whole answer."""
@@ -61,5 +74,25 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Removes a conversation."""
         conversation = read_conversation(request.name)
         await self._conversations.delete(conversation)
-        self._answerer.forget_conversation(conversation)
+        self._forgetting.conversation(conversation)
         return pb.DeleteConversationResponse()
+
+    async def GetAnswer(self, request: pb.GetAnswerRequest, context: Context) -> pb.GetAnswerResponse:
+        """An answer as it was given."""
+        return pb.GetAnswerResponse(answer=record_message(await self._records.get(read_answer(request.name))))
+
+    async def ListAnswers(self, request: pb.ListAnswersRequest, context: Context) -> pb.ListAnswersResponse:
+        """A page of answers."""
+        collection = f"collections/{collection_id(request.collection)}" if request.collection else ""
+        found, token = await self._records.page(collection, page_size(request.page_size), request.page_token)
+        messages = [record_message(record, whole=False) for record in found]
+        return pb.ListAnswersResponse(answers=messages, next_page_token=token)
+
+    async def DeleteAnswer(self, request: pb.DeleteAnswerRequest, context: Context) -> pb.DeleteAnswerResponse:
+        """Removes an answer."""
+        await self._forgetting.answer(read_answer(request.name))
+        return pb.DeleteAnswerResponse()
+
+    async def ReplayAnswer(self, request: pb.ReplayAnswerRequest, context: Context) -> pb.ReplayAnswerResponse:
+        """Gives an answer again and compares."""
+        return replay_message(await self._replayer.replay(read_answer(request.name), read_model(request.model)))

@@ -38,6 +38,10 @@ class OrchestratorSettings(ServiceSettings):
         ge=0,
         description="Megabytes of answers that are kept in memory while nothing changes; 0 keeps none.",
     )
+    max_kept_answers: int = Field(
+        default=10_000, ge=0, description="Answers that can be shown and replayed, the latest ones; 0 keeps none."
+    )
+    keep_answers_days: float = Field(default=30.0, gt=0, description="How long an answer can be shown and replayed.")
     minimum_relevance: float = Field(
         default=0.57,
         ge=0,

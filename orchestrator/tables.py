@@ -32,6 +32,24 @@ conversations = Table(
     Index("conversations_latest", "update_time", "id"),
 )
 
+answers = Table(
+    "answers",
+    metadata,
+    Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("collection", String(80), nullable=False, index=True),
+    Column("conversation", String(32), ForeignKey("conversations.id", ondelete="CASCADE"), index=True),
+    Column("create_time", UtcMicroseconds, nullable=False, index=True),
+    Column("record", Text, nullable=False),
+)
+
+answer_documents = Table(
+    "answer_documents",
+    metadata,
+    Column("answer", String(32), ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True),
+    Column("document", String(256), primary_key=True, index=True),
+)
+
 turns = Table(
     "turns",
     metadata,

@@ -64,7 +64,9 @@ class GeneratorClient:
 
     async def stream(self, model: str, chat: Chat, sampling: Sampling) -> AsyncGenerator[str | Generated, None]:
         """Streams; leaving the generator in any way cancels the call, which frees the engine's slot."""
-        request = generator_pb2.StreamGenerateRequest(model=model, prompt=_prompt(chat), sampling=_sampling(sampling))
+        request = generator_pb2.StreamGenerateRequest(
+            model=model, prompt=_prompt(chat), sampling=sampling_message(sampling)
+        )
         call = self._stub.StreamGenerate(request, **call_options(self._timeout_s))
         try:
             with translated("generator"):
@@ -90,7 +92,8 @@ def _prompt(prompt: str | Chat) -> generator_pb2.Prompt:
     return generator_pb2.Prompt(chat=generator_pb2.Chat(messages=messages))
 
 
-def _sampling(sampling: Sampling) -> sampling_pb2.SamplingParams:
+def sampling_message(sampling: Sampling) -> sampling_pb2.SamplingParams:
+    """What is set, as the generator takes it."""
     params = sampling_pb2.SamplingParams()
     for field in fields(sampling):
         value = getattr(sampling, field.name)

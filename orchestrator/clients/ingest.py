@@ -1,4 +1,4 @@
-"""Ingest over gRPC: the stored text of documents."""
+"""Ingest over gRPC: the stored text of documents, and which there are."""
 
 import grpc.aio
 
@@ -11,15 +11,26 @@ from orchestrator.ports import StoredText
 from orchestrator.sources import Span
 
 SERVICE = "murphey.ingest.v1.IngestService"
-IDEMPOTENT = ["GetDocumentText"]
+IDEMPOTENT = ["GetDocument", "GetDocumentText"]
 
 
 class IngestClient:
-    """Implements `ports.Documents`. `timeout_s` bounds a call whose own deadline is later."""
+    """Implements `ports.Documents` and `forgetting.KnownDocuments`. `timeout_s` bounds a call whose own deadline is later."""
 
     def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
         self._stub = ingest_pb2_grpc.IngestServiceStub(channel)
         self._timeout_s = timeout_s
+
+    async def exists(self, document: str) -> bool:
+        """Whether there is a document of this resource name, whatever its state."""
+        try:
+            with translated("ingest"):
+                await self._stub.GetDocument(
+                    ingest_pb2.GetDocumentRequest(name=document), **call_options(self._timeout_s)
+                )
+        except NotFound:
+            return False
+        return True
 
     async def text(self, document: str, version: str, span: Span) -> StoredText | None:
         """None where the document, this version or that part of it does not exist (any more)."""

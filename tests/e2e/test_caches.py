@@ -1,5 +1,6 @@
 """What is kept is given again by a real mesh, and never after anything in the collection has changed."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,29 @@ def test_no_answer_is_stale_after_a_change(
     assert answer["cached_from"] is None
     if gone:
         assert "1,240" not in str(answer)
+
+
+def test_what_a_deleted_document_said_is_in_no_answer_that_is_kept(mesh: Mesh, filled: str) -> None:
+    first = ask(mesh, filled)["answer_id"]
+    again = ask(mesh, filled)["answer_id"]
+    shown = mesh.murphey("answers", "show", again, "--json")
+    assert "1,240" in str(shown.json()["citations"])
+    deleted = mesh.murphey("documents", "delete", "kiln.md", "--collection", filled)
+    assert deleted.code == 0, deleted.err
+    give_up_s = time.monotonic() + 60
+    while any(mesh.murphey("answers", "show", answer, "--json").code == 0 for answer in (first, again)):
+        assert time.monotonic() < give_up_s
+
+
+def test_an_answer_is_replayed_and_a_change_is_shown(mesh: Mesh, filled: str, handbook: Path) -> None:
+    answer = ask(mesh, filled)["answer_id"]
+    same = mesh.murphey("replay", answer, "--json")
+    assert same.code == 0, same.err + same.out
+    assert same.json()["same"] is True
+    edit(mesh, filled, handbook)
+    other = mesh.murphey("replay", answer, "--json")
+    assert other.code == 3, other.err
+    difference = other.json()
+    assert "1,180" in str(difference["gained_citations"])
+    assert "1,240" in str(difference["lost_citations"])
+    assert difference["changed_versions"] == ["corpus"]

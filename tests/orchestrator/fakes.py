@@ -160,6 +160,13 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
         self.failure: MurpheyError | None = None
         self.reads: list[ingest_pb2.GetDocumentTextRequest] = []
 
+    async def GetDocument(self, request, context):
+        if self.failure:
+            raise self.failure
+        if request.name not in self.texts:
+            raise NotFound(f"There is no document {request.name}.")
+        return ingest_pb2.GetDocumentResponse(document=ingest_pb2.Document(name=request.name))
+
     async def GetDocumentText(self, request, context):
         self.reads.append(request)
         if self.failure:
@@ -187,6 +194,13 @@ class FakeMesh:
     generator: FakeGenerator = field(default_factory=FakeGenerator)
     ingest: FakeIngest = field(default_factory=FakeIngest)
     target: str = ""
+
+    def delete_document(self, document: str) -> None:
+        """As ingest does: nothing of it is left."""
+        del self.ingest.texts[document]
+        self.retriever.chunks = [chunk for chunk in self.retriever.chunks if chunk.document != document]
+        self.retriever.corpus += 1
+        self.retriever.removals += 1
 
     def add_document(self, name: str, text: str) -> str:
         """Makes a text known to retriever and ingest; gives the document's resource name."""

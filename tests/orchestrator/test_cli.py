@@ -16,11 +16,16 @@ QUESTION = "Which leader swore fealty to King Charles III?"
 
 
 async def ask(*arguments: str) -> Result:
-    """Runs the command in a thread, beside the services of this loop."""
+    """`murphey ask`."""
+    return await murphey("ask", *arguments)
+
+
+async def murphey(*arguments: str) -> Result:
+    """Runs a command in a thread, beside the services of this loop."""
     root = typer.Typer()
     root.callback()(lambda: None)
     cli.register(root)
-    return await asyncio.to_thread(CliRunner().invoke, root, ["ask", *arguments])
+    return await asyncio.to_thread(CliRunner().invoke, root, list(arguments))
 
 
 async def test_the_answer_streams_and_its_citations_follow(mesh: FakeMesh, client: Client) -> None:
