@@ -1,13 +1,71 @@
-"""How many dense and sparse results are fused. The fusing happens inside Qdrant, by DBSF (distribution-based score fusion).
+"""How dense and sparse results become one list, the same in both stores.
 
-DBSF brings both kinds of score to mean and deviation before it adds them, so it keeps how much better a hit is; reciprocal
-ranks do not. nDCG@10 on Cranfield with all-MiniLM-L6-v2: dense .428, BM25 .434, RRF .462 to .473 over k and weights,
-DBSF .472 to .476 over depths of 20 to 200.
+Each list is brought to 0 to 1 between its last and its best score, and the two are added (a convex combination; Bruch et al.
+2023 find it better than reciprocal ranks). Of a question of few words, BM25 tells little: its weight grows with the number
+of words. Longer questions are asked a second time, moved towards the embeddings of the first hits (Rocchio's feedback from
+hits that are taken for relevant; Li et al. 2021), which finds what is like them without sharing the question's words.
+
+nDCG@10 of ten passages with all-MiniLM-L6-v2, chosen on the calibration halves of the questions, here the held-out ones (all):
+
+           dense         BM25          DBSF, before  this
+Cranfield  .434 (.418)   .422 (.419)   .481 (.462)   .487 (.470)
+Medline    .751 (.748)   .641 (.650)   .749 (.745)   .764 (.754)
+CoSQA      .586 (.587)   –             –             .596 (.595)
 """
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Scores = Mapping[str, float]
+"""Of chunks, by id."""
+Vector = npt.NDArray[np.float32]
+
 MIN_CANDIDATES = 100
+FEEDBACK_PASSAGES = 3
+_LEAST_WEIGHT, _MOST_WEIGHT, _FEW_WORDS, _MANY_WORDS = 0.25, 0.7, 4, 10
+_FEEDBACK_WEIGHT, _FEEDBACK_FROM_WORDS = 1.0, 6
 
 
 def candidates(limit: int) -> int:
     """Results of each kind that are fused for an answer of `limit`."""
     return max(MIN_CANDIDATES, 2 * limit)
+
+
+def sparse_weight(words: int) -> float:
+    """What BM25 counts, where the cosine counts 1, in a question of so many different words."""
+    return _LEAST_WEIGHT + (_MOST_WEIGHT - _LEAST_WEIGHT) * _between(words, _FEW_WORDS, _MANY_WORDS)
+
+
+def feedback_weight(words: int) -> float:
+    """How far the question is moved to its first hits; 0: it is asked once."""
+    return _FEEDBACK_WEIGHT * _between(words, _FEEDBACK_FROM_WORDS, _MANY_WORDS)
+
+
+def fused(dense: Scores, sparse: Scores, words: int) -> list[tuple[str, float]]:
+    """Ids with scores from 0 to 1, the best first. Equal scores in the order of ids, so that a page never changes by chance."""
+    weight = sparse_weight(words) if sparse else 0.0
+    left, right = _scaled(dense), _scaled(sparse)
+    found = {key: (left.get(key, 0.0) + weight * right.get(key, 0.0)) / (1 + weight) for key in {**left, **right}}
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+
+def moved(query: Sequence[float], hits: Sequence[Sequence[float]], weight: float) -> Vector:
+    """The question's vector, moved towards the mean of its first hits; of length 1."""
+    vector = np.asarray(query, np.float32) + weight * np.asarray(hits, np.float32).mean(axis=0)
+    return vector / np.linalg.norm(vector)
+
+
+def _scaled(scores: Scores) -> dict[str, float]:
+    """0 for the last, 1 for the best; all 1 where they are equal."""
+    if not scores:
+        return {}
+    lowest, highest = min(scores.values()), max(scores.values())
+    if highest <= lowest:
+        return dict.fromkeys(scores, 1.0)
+    return {key: (score - lowest) / (highest - lowest) for key, score in scores.items()}
+
+
+def _between(value: int, low: int, high: int) -> float:
+    return min(1.0, max(0.0, (value - low) / (high - low)))

@@ -13,10 +13,10 @@ import qdrant_edge as q
 
 from retriever.chunks import Description, DocumentVersion
 from retriever.filters import Kind
-from retriever.stores import conditions
+from retriever.sparse import SparseVector
+from retriever.stores import conditions, fusion
 from retriever.stores.base import IndexedChunk, Mode, Selection, StoreQuery, Window
 from retriever.stores.conditions import Dialect
-from retriever.stores.fusion import candidates
 from retriever.stores.hits import dense_score
 from retriever.stores.payload import (
     COLUMN_INDEXES,
@@ -51,7 +51,6 @@ _INDEX_TYPES = {
     "integer": q.IntegerIndexParams(memory=_MAPPED),
     "datetime": q.DatetimeIndexParams(memory=_MAPPED),
 }
-_DBSF: Any = q.Fusion.Dbsf()  # a Fusion, which its type stub does not say
 _SCROLL_POINTS = 1_000
 _VERSIONS_POINTS = 2_000
 
@@ -87,8 +86,48 @@ class Shard:
 
     def search(self, queries: Sequence[StoreQuery], hidden: q.Filter | None = None) -> list[list[FoundPoint]]:
         """The answers to a batch, in order, as if what is hidden were not there."""
-        found = self._shard.query_batch(q.QueryBatchRequest([_request(query, hidden) for query in queries]))
-        return [[_found(point, query) for point in points] for points, query in zip(found, queries, strict=True)]
+        plain = [query for query in queries if query.mode is not Mode.HYBRID]
+        answers = dict(zip(map(id, plain), self._query([_request(query, hidden) for query in plain]), strict=True))
+        hybrid = [query for query in queries if query.mode is Mode.HYBRID]
+        fused = dict(zip(map(id, hybrid), self._fuse(hybrid, hidden), strict=True))
+        return [
+            self._filled(fused[id(query)], query)
+            if query.mode is Mode.HYBRID
+            else [_found(point, query) for point in answers[id(query)]]
+            for query in queries
+        ]
+
+    def _fuse(self, queries: Sequence[StoreQuery], hidden: q.Filter | None) -> list[list[tuple[str, float]]]:
+        """Ids and fused scores; questions of many words are asked twice."""
+        dense = self._scores([_part(query, query.dense, hidden) for query in queries])
+        sparse = self._scores([_part(query, query.sparse, hidden) for query in queries])
+        words = [len(query.sparse.indices) if query.sparse else 0 for query in queries]
+        found = [fusion.fused(*parts) for parts in zip(dense, sparse, words, strict=True)]
+        again = [row for row, hits in enumerate(found) if hits and fusion.feedback_weight(words[row])]
+        moved = self._scores([self._moved_part(queries[row], found[row], words[row], hidden) for row in again])
+        for row, scores in zip(again, moved, strict=True):
+            found[row] = fusion.fused(scores, sparse[row], words[row])
+        return [hits[: query.limit] for hits, query in zip(found, queries, strict=True)]
+
+    def _moved_part(
+        self, query: StoreQuery, hits: Sequence[tuple[str, float]], words: int, hidden: q.Filter | None
+    ) -> q.QueryRequest | None:
+        ids: list[Any] = [point_id for point_id, _ in hits[: fusion.FEEDBACK_PASSAGES]]
+        near = [_dense(record) for record in self._shard.retrieve(ids, with_payload=False, with_vector=[DENSE])]
+        return _part(query, fusion.moved(query.dense or (), near, fusion.feedback_weight(words)).tolist(), hidden)
+
+    def _scores(self, requests: Sequence[q.QueryRequest | None]) -> list[dict[str, float]]:
+        """Scores by id of each request; none for one that is not there."""
+        answers = iter(self._query([request for request in requests if request is not None]))
+        return [{} if request is None else {str(p.id): p.score for p in next(answers)} for request in requests]
+
+    def _query(self, requests: list[q.QueryRequest]) -> list[list[q.ScoredPoint]]:
+        return self._shard.query_batch(q.QueryBatchRequest(requests)) if requests else []
+
+    def _filled(self, hits: Sequence[tuple[str, float]], query: StoreQuery) -> list[FoundPoint]:
+        """The hits with their payloads and their cosines with the question as it was asked."""
+        points = {point_id: (payload, vector) for point_id, payload, vector in self.vectors([key for key, _ in hits])}
+        return [(key, score, dense_score(query, score, points[key][1]), points[key][0]) for key, score in hits]
 
     def windows(self, windows: Sequence[Window]) -> list[tuple[str, Payload]]:
         """The chunks in any of the windows."""
@@ -171,22 +210,31 @@ def field_operations(fields: Sequence[tuple[str, Kind]]) -> list[q.UpdateOperati
 
 
 def _request(query: StoreQuery, hidden: q.Filter | None) -> q.QueryRequest:
+    """Of dense or of sparse search."""
+    part = _nearest(query.dense if query.mode is Mode.DENSE else query.sparse)
+    return q.QueryRequest(
+        query.limit, query=part, filter=conditions.searchable(query.condition, hidden, EDGE), with_payload=True
+    )
+
+
+def _part(
+    query: StoreQuery, vector: Sequence[float] | SparseVector | None, hidden: q.Filter | None
+) -> q.QueryRequest | None:
+    """One half of a hybrid search: ids and scores only. None where the question has no such half."""
+    if vector is None or (isinstance(vector, SparseVector) and not vector.indices):
+        return None
     condition = conditions.searchable(query.condition, hidden, EDGE)
-    dense = q.Query.Nearest(_numbers(query.dense), using=DENSE) if query.dense is not None else None
-    words = query.sparse and q.SparseVector(query.sparse.indices, query.sparse.values)
-    sparse = q.Query.Nearest(words, using=SPARSE) if words else None
-    with_vector = [DENSE] if query.mode is Mode.HYBRID else False
-    if query.mode is not Mode.HYBRID:
-        one = dense if query.mode is Mode.DENSE else sparse
-        return q.QueryRequest(query.limit, query=one, filter=condition, with_vector=with_vector, with_payload=True)
-    depth = candidates(query.limit)
-    prefetches = [q.Prefetch(depth, query=part, filter=condition) for part in (dense, sparse) if part is not None]
-    return q.QueryRequest(query.limit, prefetches=prefetches, query=_DBSF, with_vector=with_vector, with_payload=True)
+    return q.QueryRequest(fusion.candidates(query.limit), query=_nearest(vector), filter=condition, with_payload=False)
+
+
+def _nearest(vector: Sequence[float] | SparseVector | None) -> Any:
+    if isinstance(vector, SparseVector):
+        return q.Query.Nearest(q.SparseVector(vector.indices, vector.values), using=SPARSE)
+    return q.Query.Nearest(_numbers(vector if vector is not None else ()), using=DENSE)
 
 
 def _found(point: q.ScoredPoint, query: StoreQuery) -> FoundPoint:
-    vector: Any = point.vector[DENSE] if isinstance(point.vector, dict) else None
-    return str(point.id), point.score, dense_score(query, point.score, vector), point.payload or {}
+    return str(point.id), point.score, dense_score(query, point.score, None), point.payload or {}
 
 
 def _dense(record: q.Record) -> list[float]:

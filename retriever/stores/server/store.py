@@ -15,9 +15,9 @@ from qdrant_client import AsyncQdrantClient, models
 
 from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import Kind
-from retriever.stores import conditions
+from retriever.sparse import SparseVector
+from retriever.stores import conditions, fusion
 from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, Selection, StoreQuery, Window
-from retriever.stores.fusion import candidates
 from retriever.stores.hits import arrange, dense_score, merged
 from retriever.stores.payload import (
     COLUMN_INDEXES,
@@ -108,14 +108,66 @@ class ServerStore:
 
     async def search(self, index: str, query: StoreQuery) -> list[Hit]:
         hidden = self._hidden.get(index)
-        request = _request(query, models.Filter(should=list(hidden)) if hidden else None)
+        condition = conditions.searchable(
+            query.condition, models.Filter(should=list(hidden)) if hidden else None, SERVER
+        )
         running = self._searches.setdefault(index, set())
+        find = self._search_hybrid if query.mode is Mode.HYBRID else self._search_plain
         with translated(f"index {index!r}"):
-            asked = asyncio.ensure_future(self._client.query_points(_live(index), **request))
+            asked = asyncio.ensure_future(find(_live(index), query, condition))
             running.add(asked)
             asked.add_done_callback(running.discard)
-            points = (await asked).points
-        return [_hit(point, query) for point in points]
+            return await asked
+
+    async def _search_plain(self, name: str, query: StoreQuery, condition: models.Filter) -> list[Hit]:
+        vector = query.dense if query.mode is Mode.DENSE else query.sparse
+        points = await self._nearest(name, vector, condition, query.limit, with_payload=True)
+        return [Hit(to_chunk(str(p.id), p.payload or {}), p.score, dense_score(query, p.score, None)) for p in points]
+
+    async def _search_hybrid(self, name: str, query: StoreQuery, condition: models.Filter) -> list[Hit]:
+        """Fused; a question of many words is asked twice."""
+        words = len(query.sparse.indices) if query.sparse else 0
+        depth, weight = fusion.candidates(query.limit), fusion.feedback_weight(words)
+        dense, sparse = await asyncio.gather(
+            *(self._scores(name, vector, condition, depth) for vector in (query.dense, query.sparse))
+        )
+        found = fusion.fused(dense, sparse, words)
+        if found and weight:
+            near = await self._points(name, [key for key, _ in found[: fusion.FEEDBACK_PASSAGES]])
+            if near:
+                moved = fusion.moved(query.dense or (), [vector for _, vector in near.values()], weight)
+                found = fusion.fused(await self._scores(name, moved.tolist(), condition, depth), sparse, words)
+        hits = found[: query.limit]
+        points = await self._points(name, [key for key, _ in hits])
+        return [
+            Hit(points[key][0], score, dense_score(query, score, points[key][1]))
+            for key, score in hits
+            if key in points
+        ]
+
+    async def _scores(self, name: str, vector: Any, condition: models.Filter, depth: int) -> dict[str, float]:
+        points = await self._nearest(name, vector, condition, depth, with_payload=False)
+        return {str(point.id): point.score for point in points}
+
+    async def _nearest(
+        self, name: str, vector: Any, condition: models.Filter, limit: int, *, with_payload: bool
+    ) -> list[models.ScoredPoint]:
+        if vector is None:
+            return []
+        wanted: Any = [float(number) for number in vector] if not isinstance(vector, SparseVector) else None
+        if isinstance(vector, SparseVector):
+            wanted = models.SparseVector(indices=vector.indices, values=vector.values)
+        using = SPARSE if isinstance(vector, SparseVector) else DENSE
+        found = await self._client.query_points(
+            name, query=wanted, using=using, query_filter=condition, limit=limit, with_payload=with_payload
+        )
+        return found.points
+
+    async def _points(self, name: str, ids: Sequence[str]) -> dict[str, tuple[Chunk, Sequence[float]]]:
+        """Chunks with their dense vectors by id; one that was deleted meanwhile is not there."""
+        records = await self._client.retrieve(name, list(ids), with_vectors=[DENSE])
+        vectors: dict[str, Any] = {str(record.id): record.vector for record in records}
+        return {str(r.id): (to_chunk(str(r.id), r.payload or {}), vectors[str(r.id)][DENSE]) for r in records}
 
     async def neighbors(self, index: str, windows: Sequence[Window]) -> Mapping[Window, list[Chunk]]:
         if not windows:
@@ -127,13 +179,8 @@ class ServerStore:
 
     async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, tuple[Chunk, Sequence[float]]]:
         with translated(f"index {index!r}"):
-            found = [
-                await self._client.retrieve(name, list(ids), with_vectors=[DENSE])
-                for name in (_staged(index), _live(index))
-            ]
-        records = [record for part in found for record in part]
-        vectors: dict[str, Any] = {str(record.id): record.vector for record in records}
-        return {str(r.id): (to_chunk(str(r.id), r.payload or {}), vectors[str(r.id)][DENSE]) for r in records}
+            found = [await self._points(name, ids) for name in (_staged(index), _live(index))]
+        return {**found[0], **found[1]}
 
     async def stored(self, index: str) -> Mapping[DocumentVersion, Counts]:
         with translated(f"index {index!r}"):
@@ -230,30 +277,3 @@ def _point(item: IndexedChunk) -> models.PointStruct:
     sparse = models.SparseVector(indices=item.sparse.indices, values=item.sparse.values)
     vectors: dict[str, Any] = {DENSE: [float(number) for number in item.dense], SPARSE: sparse}
     return models.PointStruct(id=item.chunk.id, vector=vectors, payload=to_payload(item.chunk))
-
-
-def _request(query: StoreQuery, hidden: models.Filter | None) -> dict[str, Any]:
-    """Arguments of `query_points`."""
-    condition = conditions.searchable(query.condition, hidden, SERVER)
-    parts: dict[str, Any] = {}
-    if query.dense is not None:
-        parts[DENSE] = [float(number) for number in query.dense]
-    if query.sparse is not None:
-        parts[SPARSE] = models.SparseVector(indices=query.sparse.indices, values=query.sparse.values)
-    if query.mode is not Mode.HYBRID:
-        using = query.mode.value
-        return {"query": parts[using], "using": using, "query_filter": condition, "limit": query.limit}
-    depth = candidates(query.limit)
-    return {
-        "prefetch": [
-            models.Prefetch(query=part, using=using, filter=condition, limit=depth) for using, part in parts.items()
-        ],
-        "query": models.FusionQuery(fusion=models.Fusion.DBSF),
-        "with_vectors": [DENSE],
-        "limit": query.limit,
-    }
-
-
-def _hit(point: models.ScoredPoint, query: StoreQuery) -> Hit:
-    vector: Any = point.vector[DENSE] if isinstance(point.vector, dict) else None
-    return Hit(to_chunk(str(point.id), point.payload or {}), point.score, dense_score(query, point.score, vector))
