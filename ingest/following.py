@@ -14,6 +14,8 @@ from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 
 POLL_S = 0.3
+MANY_JOBS, MANY_POLL_S = 64, 1.0
+"""Each look costs the service time that the jobs themselves could have: while many are open, it is seldom taken."""
 CLOCK_MARGIN_US = 1_500_000
 """Changes are stored a little after the time that they carry."""
 LOOK_AT_ALL_S = 10.0
@@ -65,7 +67,8 @@ class Follower:
     async def follow(self, uploads: "asyncio.Future[Any]") -> None:
         """Until the uploads are done and no job is open. Unavailable when the service stays away."""
         while not uploads.done() or self._open:
-            await (asyncio.wait([uploads], timeout=POLL_S) if not uploads.done() else asyncio.sleep(POLL_S))
+            pause_s = POLL_S if len(self._open) < MANY_JOBS else MANY_POLL_S
+            await (asyncio.wait([uploads], timeout=pause_s) if not uploads.done() else asyncio.sleep(pause_s))
             try:
                 await self._look()
             except (Unavailable, Overloaded):

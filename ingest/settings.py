@@ -39,7 +39,9 @@ class IngestSettings(ServiceSettings):
     parsers: int = Field(1, ge=1, le=64, description="Parser processes.")
     parse_timeout_s: float = Field(120.0, gt=0, description="Time that one document may take to parse.")
     parser_memory_mib: int = Field(1024, ge=128, description="Memory that a parser may take beyond its own.")
-    documents_per_parser: int = Field(1000, ge=1, description="A parser process is replaced after so many documents.")
+    documents_per_parser: int = Field(
+        1000, ge=1, description="A parser process is replaced after so many documents that are not plain text."
+    )
     max_text_mib: int = Field(512, ge=1, description="Largest text that a document may have, in UTF-8.")
     max_pages: int = Field(20_000, ge=1, description="Pages that a document may have.")
     max_archive_files: int = Field(1_000, ge=1, description="Files in an archive, those of archives in it included.")

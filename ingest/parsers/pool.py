@@ -1,7 +1,8 @@
 """The pool of worker processes: each task has a time and a memory limit, and a process that dies takes no document with it
 but one that kills a second one too.
 
-Processes are started as they are needed, replaced after a number of documents, and end with the service.
+Processes are started as they are needed, replaced after a number of documents that were no plain text, and end with the
+service.
 """
 
 import asyncio
@@ -134,7 +135,7 @@ class WorkerPool:
                 process = await self._spawn()
             yield process
         finally:
-            if process is not None and (process.spent or process.answered >= self._limits.documents_per_process):
+            if process is not None and (process.spent or process.extracted >= self._limits.documents_per_process):
                 await self._discard(process)
             self._idle.put_nowait(process if process in self._all else None)
 
@@ -173,7 +174,7 @@ class _Process:
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
-        self.answered = 0
+        self.extracted = 0  # documents that libraries have read, which may leak
         self.spent = False
 
     @property
@@ -189,7 +190,7 @@ class _Process:
         await self._child.stdin.drain()
         answer = await self.receive()
         self.spent = answer.pop("spent")
-        self.answered += len(request.get("documents", "x"))
+        self.extracted += request["task"] == "parse" and not answer.get("text_is_raw", False)
         return answer
 
     async def receive(self) -> dict[str, Any]:
