@@ -23,7 +23,7 @@ from ingest.messages import (
 from ingest.orphans import Orphans
 from ingest.place_messages import chunk_place
 from ingest.reindexing import Reindexer
-from mesh.errors import InvalidInput
+from mesh.errors import InvalidInput, MurpheyError, to_status
 from mesh.names import collection_id, document_ids, resource_id
 from mesh.paging import decode_token, encode_token, page_size
 from murphey.ingest.v1 import ingest_pb2 as pb
@@ -32,6 +32,7 @@ from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 NAME = "murphey.ingest.v1.IngestService"
 MAX_PIECE_BYTES = 1024 * 1024
 MAX_COMPARED = 1000
+MAX_SMALL_DOCUMENTS = 128
 MINIMUM_AGE = timedelta(hours=1)
 CANCELLATION_COMES_WITHIN_S = 0.05
 
@@ -61,6 +62,21 @@ class IngestServicer(IngestServiceServicer):
         pieces = _pieces(requests) if header.size_bytes or header.sha256 else _unbroken(_pieces(requests))
         done = await self._library.upload(upload, header.size_bytes, header.sha256, pieces)
         return pb.UploadDocumentResponse(document=document_message(done.document), job=job_message(done.job))
+
+    async def UploadDocuments(self, request: pb.UploadDocumentsRequest, context: Context) -> pb.UploadDocumentsResponse:
+        if not 1 <= len(request.documents) <= MAX_SMALL_DOCUMENTS:
+            message = f"The call has {len(request.documents)} documents; 1 to {MAX_SMALL_DOCUMENTS} are taken."
+            raise InvalidInput(message, field="documents")
+        uploaded = await asyncio.gather(*map(self._upload_small, request.documents))
+        return pb.UploadDocumentsResponse(documents=uploaded)
+
+    async def _upload_small(self, small: pb.SmallDocument) -> pb.UploadedDocument:
+        try:
+            upload = to_upload(small.header)
+            done = await self._library.upload(upload, small.header.size_bytes, small.header.sha256, _once(small.data))
+        except MurpheyError as error:
+            return pb.UploadedDocument(error=to_status(error, NAME))
+        return pb.UploadedDocument(job=job_message(done.job))
 
     async def GetDocument(self, request: pb.GetDocumentRequest, context: Context) -> pb.GetDocumentResponse:
         document = await self._catalog.document(*document_ids(request.name))
@@ -169,6 +185,10 @@ async def _pieces(requests: AsyncIterator[pb.UploadDocumentRequest]) -> AsyncIte
                 f"A piece of the upload has {len(request.data)} bytes; {MAX_PIECE_BYTES} are allowed.", field="data"
             )
         yield request.data
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def _unbroken(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -110,6 +110,28 @@ async def test_a_file_that_is_not_what_its_hash_said_counts_as_changed(service: 
     assert "changed while it was read" in str(result.error)
 
 
+async def test_small_files_go_together_and_one_that_changes_goes_again_alone(service: Service, tmp_path: Path) -> None:
+    class Growing(LocalFile):
+        async def pieces(self, identity: Identity) -> AsyncGenerator[bytes, None]:
+            if self.path.read_text() == "As it was.":
+                self.path.write_text("As it became.")
+            async for piece in super().pieces(identity):
+                yield piece
+
+    paths = [tmp_path / f"{number}.txt" for number in range(40)]
+    for number, path in enumerate(paths):
+        path.write_text(f"Words of number {number}." if number else "As it was.")
+    sources = [
+        Source(path.name, f"together/{path.name}", (Growing if path == paths[0] else LocalFile)(path)) for path in paths
+    ]
+    results = await sent(service, *sources)
+    assert {result.document for result in results} == {source.display_name for source in sources}
+    assert {result.status for result in results} == {"indexed"}
+    assert await service.text(await service.document("together/0.txt")) == "As it became."
+    assert await service.text(await service.document("together/39.txt")) == "Words of number 39."
+    assert {result.status for result in await sent(service, *sources)} == {"unchanged"}
+
+
 async def test_a_second_command_joins_what_the_first_one_sent(service: Service, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Words that take their time.")
     source = Source("a.txt", "joined.txt", LocalFile(tmp_path / "a.txt"))

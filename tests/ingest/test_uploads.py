@@ -72,3 +72,36 @@ async def test_an_upload_broken_off_leaves_nothing(service: Service) -> None:
     listed = await service.stub.ListDocuments(pb.ListDocumentsRequest(display_name="half.txt"))
     assert list(listed.documents) == []
     assert not [path for path in set(service.objects()) - objects if "upload" in path.name]
+
+
+async def test_small_documents_come_together_and_what_one_is_refused_for_stops_no_other(service: Service) -> None:
+    def small(name: str, data: bytes, **header: object) -> pb.SmallDocument:
+        return pb.SmallDocument(header=pb.UploadHeader(display_name=name, **header), data=data)  # pyright: ignore
+
+    request = pb.UploadDocumentsRequest(
+        documents=[
+            small("small/one.txt", b"Words of the first."),
+            small("small/../two.txt", b"Words of the second."),
+            small("small/three.txt", b"Words of the third.", sha256="0" * 64),
+            small("small/four.txt", b"Words of the fourth.", size_bytes=20, batch="b"),
+        ]
+    )
+    one, two, three, four = (await service.stub.UploadDocuments(request, timeout=30)).documents
+    assert [two.error.code, three.error.code] == [grpc.StatusCode.INVALID_ARGUMENT.value[0]] * 2
+    assert b"header.display_name" in two.error.details[1].value
+    assert "SHA-256" in three.error.message
+    assert four.job.batch == "b"
+    ended = [await service.ended(job.name) for job in (one.job, four.job)]
+    assert [job.outcome for job in ended] == [pb.JOB_OUTCOME_INDEXED] * 2
+    assert await service.text(await service.document("small/one.txt")) == "Words of the first."
+    again = await service.stub.UploadDocuments(pb.UploadDocumentsRequest(documents=request.documents[:1]), timeout=30)
+    assert again.documents[0].job.outcome == pb.JOB_OUTCOME_UNCHANGED
+
+
+@pytest.mark.parametrize("count", [0, 129])
+async def test_none_or_too_many_small_documents_are_refused(service: Service, count: int) -> None:
+    documents = [pb.SmallDocument(header=pb.UploadHeader(display_name=f"{n}.txt")) for n in range(count)]
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await service.stub.UploadDocuments(pb.UploadDocumentsRequest(documents=documents), timeout=30)
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert str(count) in str(raised.value.details())
