@@ -19,8 +19,8 @@ from retriever.embedding import Purpose, Vectors
 
 LENGTH_STEP = 16
 """Lengths are rounded up to a multiple: OpenVINO prepares, and keeps, code for every shape that it meets."""
-MAX_BATCH_TOKENS = 256
-"""Padded tokens in one run of the network, about 25 ms of one core. Larger ones are not faster."""
+MAX_BATCH_TOKENS = 512
+"""Padded tokens in one run of the network, 45 ms of one core: 8 % faster than 256. More gain little."""
 
 
 class OpenVinoEmbedder:
