@@ -41,6 +41,8 @@ class FairQueue:
 
     async def take(self, room: int) -> str | None:
         """Makes a new run of waiting jobs; None when none can go, or when `room` runs wait for a worker already."""
+        if not await self._any_waiting():  # an idle worker looks often, and a read is cheap
+            return None
         run = new_id()
         async with self._database.write(TAKING) as connection:
             chosen = await self._next_batch(connection, room)
@@ -58,6 +60,11 @@ class FairQueue:
         self._served[collection] = max(self._served.values(), default=0) + 1
         self._changes.announce(ids)
         return run
+
+    async def _any_waiting(self) -> bool:
+        query = sa.select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).limit(1)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).first() is not None
 
     async def _next_batch(self, connection: AsyncConnection, room: int) -> list[Any]:
         counted = sa.select(
