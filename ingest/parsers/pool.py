@@ -175,7 +175,6 @@ class _Process:
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
         self.extracted = 0  # documents that libraries have read, which may leak
-        self.extracted = 0  # documents that libraries have read, which may leak
         self.spent = False
 
     @property
