@@ -129,7 +129,7 @@ class Answerer:
         async with Citer(sources, evidence, Verifier(self._documents)) as citer:
             course.prompted_s = course.elapsed_s()
             chat = frame.chat(sources, closest.quote if closest else "")
-            withholding = Withholding({source.number: source for source in sources}, evidence)
+            withholding = Withholding({source.number: source for source in sources}, evidence, course.standalone)
             async with aclosing(self._generator.stream(frame.model.name, chat, frame.sampling)) as stream:
                 async for piece in withholding.passing(stream) if _is_strict(course.question, frame) else stream:
                     if isinstance(piece, Generated):

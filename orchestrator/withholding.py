@@ -18,8 +18,8 @@ from orchestrator.words import stems
 class Withholding:
     """The sentences of one answer."""
 
-    def __init__(self, sources: Mapping[int, Source], evidence: Evidence) -> None:
-        self._sources, self._evidence = sources, evidence
+    def __init__(self, sources: Mapping[int, Source], evidence: Evidence, question: str) -> None:
+        self._sources, self._evidence, self._asked = sources, evidence, stems(question)
         self._sentences = SentenceStream()
         self._raw = ""
         self._end = 0
@@ -59,6 +59,8 @@ class Withholding:
             return self._passed  # a number of a list, or a marker that stands apart: it belongs to what was said
         if admits_not_knowing(statement.words):
             return True
+        if statement.words.endswith("?") or stems(statement.words) <= self._asked:
+            return False  # small models repeat the question, above all where a document confuses them
         named = [self._sources[number] for number in statement.markers if number in self._sources]
         try:
             return (await self._evidence.judge(statement.words, named)).support is not None

@@ -54,6 +54,13 @@ async def test_strict_says_only_what_is_supported(mesh: FakeMesh, client: Client
     assert {said[span.start : span.end] for span in spans} == set(said.split("\n"))
 
 
+async def test_strict_takes_no_repeated_question_for_an_answer(mesh: FakeMesh, client: Client) -> None:
+    mesh.generator.script = [f"{QUESTION} ", "The leader swore fealty to King Charles III."]
+    answer = await client.answer(QUESTION, strict=True)
+    assert answer.finish.withheld_sentences == 2
+    assert "Their leader Rollo swore fealty to King Charles III in 911." in answer.text
+
+
 async def test_small_models_are_strict_unless_told_otherwise(mesh: FakeMesh, client: Client) -> None:
     mesh.generator.name = "models/smollm2-135m-instruct"
     mesh.generator.script = [f"{FALSE} ", TRUE]
