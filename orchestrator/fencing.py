@@ -29,7 +29,8 @@ _MARKERS = re.compile(r"(?<![\w\])])(?:\[\s{0,2}\d{1,3}(?:\s{0,2}[,;–-]\s{0,2}
 _ROUND = str.maketrans("[]", "()")
 _LABEL = re.compile(
     r"^(?=[ \t]*(?:#{1,6}[ \t]*|\*{1,3})?(?:system|user|human|assistant|ai|developer|tool|question|answer|short answer"
-    r"|closest sentence|instructions?|response|frage|antwort|anweisung(?:en)?|nutzer|benutzer|assistent)\b[ \t]*\*{0,3}:)",
+    r"|closest sentence|the text says"
+    r"|instructions?|response|frage|antwort|anweisung(?:en)?|nutzer|benutzer|assistent)\b[ \t]*\*{0,3}:)",
     re.IGNORECASE | re.MULTILINE,
 )
 """Where a line begins like a turn of a chat or like a part of a prompt."""

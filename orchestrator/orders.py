@@ -72,7 +72,7 @@ _GERMAN = (
 _ORDERS = tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in (*_ENGLISH, *_GERMAN))
 _ROLE = re.compile(
     r"(?:^|[>\]|}])\W*(?:system|assistant|user|human|ai|developer|instructions?|anweisung(?:en)?|assistent|nutzer|question|"
-    r"response|short answer|closest sentence|frage)\W{0,4}:",
+    r"response|short answer|closest sentence|the text says|frage)\W{0,4}:",
     re.IGNORECASE,
 )
 _SPACED = re.compile(r"\b(\w) (?=\w\b)")

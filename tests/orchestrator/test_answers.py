@@ -104,7 +104,7 @@ async def test_a_small_model_is_pointed_to_the_closest_words_and_they_are_shown(
     ]
     assert answer.text.startswith(f"{mesh.generator.script[0]}\n\n")
     prompt = mesh.generator.requests[0].prompt.chat.messages[-1].parts[0].text
-    assert "Closest sentence: Their leader Rollo swore fealty to King Charles III in 911." in prompt
+    assert "The text says: Their leader Rollo swore fealty to King Charles III in 911." in prompt
     mesh.generator.script = ["Rollo swore fealty to King Charles III."]
     assert (await client.answer(QUESTION)).text == mesh.generator.script[0]
 
