@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ async def ask(
     store: Store, text: str, mode: Mode = Mode.HYBRID, condition: Filter = NO_FILTER, limit: int = 10
 ) -> list[Hit]:
     words = words_of("english").of_query(text)
-    dense = None if mode is Mode.SPARSE else vector_of(text).tolist()
+    dense: Any = None if mode is Mode.SPARSE else vector_of(text)  # a row of an array, as the embedder gives it
     return await store.search("test", StoreQuery(mode, limit, dense, None if mode is Mode.DENSE else words, condition))
 
 
@@ -63,6 +64,19 @@ async def test_hybrid_without_known_words_is_dense(store: Store) -> None:
     await put(store, "cats sleep on mats", "rockets burn kerosene")
     query = StoreQuery(Mode.HYBRID, 1, vector_of("rockets burn").tolist(), None)
     assert [hit.chunk.index for hit in await store.search("test", query)] == [1]
+
+
+async def test_a_question_of_many_words_is_answered_too(store: Store) -> None:
+    """It is asked twice, the second time moved towards its first hits."""
+    texts = [
+        "cats sleep on mats all day long",
+        "rockets burn kerosene and oxygen to climb",
+        "tea is brewed with hot water",
+    ]
+    await put(store, *texts)
+    hits = await ask(store, "which fuel do rockets burn with oxygen when they climb towards orbit through clouds")
+    assert hits[0].chunk.text == texts[1]
+    assert len(hits) == 3
 
 
 async def test_limit(store: Store) -> None:

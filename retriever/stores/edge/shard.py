@@ -114,7 +114,7 @@ class Shard:
     ) -> q.QueryRequest | None:
         ids: list[Any] = [point_id for point_id, _ in hits[: fusion.FEEDBACK_PASSAGES]]
         near = [_dense(record) for record in self._shard.retrieve(ids, with_payload=False, with_vector=[DENSE])]
-        return _part(query, fusion.moved(query.dense or (), near, fusion.feedback_weight(words)).tolist(), hidden)
+        return _part(query, fusion.moved(_numbers(query.dense), near, fusion.feedback_weight(words)).tolist(), hidden)
 
     def _scores(self, requests: Sequence[q.QueryRequest | None]) -> list[dict[str, float]]:
         """Scores by id of each request; none for one that is not there."""
@@ -230,7 +230,7 @@ def _part(
 def _nearest(vector: Sequence[float] | SparseVector | None) -> Any:
     if isinstance(vector, SparseVector):
         return q.Query.Nearest(q.SparseVector(vector.indices, vector.values), using=SPARSE)
-    return q.Query.Nearest(_numbers(vector if vector is not None else ()), using=DENSE)
+    return q.Query.Nearest(_numbers(vector), using=DENSE)
 
 
 def _found(point: q.ScoredPoint, query: StoreQuery) -> FoundPoint:
@@ -242,5 +242,5 @@ def _dense(record: q.Record) -> list[float]:
     return list(vector[DENSE])
 
 
-def _numbers(vector: Sequence[float]) -> list[float]:
-    return np.asarray(vector, np.float32).tolist()
+def _numbers(vector: Sequence[float] | None) -> list[float]:
+    return [] if vector is None else np.asarray(vector, np.float32).tolist()

@@ -135,7 +135,8 @@ class ServerStore:
         if found and weight:
             near = await self._points(name, [key for key, _ in found[: fusion.FEEDBACK_PASSAGES]])
             if near:
-                moved = fusion.moved(query.dense or (), [vector for _, vector in near.values()], weight)
+                asked = query.dense if query.dense is not None else ()
+                moved = fusion.moved(asked, [vector for _, vector in near.values()], weight)
                 found = fusion.fused(await self._scores(name, moved.tolist(), condition, depth), sparse, words)
         hits = found[: query.limit]
         points = await self._points(name, [key for key, _ in hits])
