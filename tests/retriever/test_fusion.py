@@ -29,9 +29,18 @@ def test_a_single_list_keeps_its_order() -> None:
     assert fusion.fused({}, {}, 3) == []
 
 
+def test_a_word_that_only_one_passage_has_finds_it_however_far_its_meaning_is() -> None:
+    dense = {f"p{number:03d}": 1 - number / 100 for number in range(100)}
+    assert fusion.fused(dense, {"p099": 7.0}, 1)[0][0] == "p099"
+    common = {key: 7.0 - number / 20 for number, key in enumerate(reversed(list(dense)))}
+    assert fusion.rarity(common) == 0
+    assert fusion.fused(dense, common, 1)[0][0] == "p000"
+
+
 def test_words_count_more_in_long_questions() -> None:
     """The same lists: a short question follows the meaning, a long one the words."""
-    dense, sparse = {"meaning": 0.9, "words": 0.5, "last": 0.0}, {"words": 9.0, "meaning": 1.0, "last": 0.0}
+    many = {f"p{number}": 5.0 for number in range(20)}
+    dense, sparse = {"meaning": 0.9, "words": 0.5, "last": 0.0}, {"words": 9.0, "meaning": 1.0, "last": 0.0, **many}
     assert fusion.fused(dense, sparse, 2)[0][0] == "meaning"
     assert fusion.fused(dense, sparse, 20)[0][0] == "words"
     assert fusion.sparse_weight(2) < fusion.sparse_weight(7) < fusion.sparse_weight(20) == fusion.sparse_weight(30)
