@@ -1,6 +1,7 @@
 """The retriever's wiring: settings -> embedder, store, catalog -> domain -> servicer."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,10 +27,13 @@ from retriever.stores.base import Store
 from retriever.stores.versioned import VersionedStore
 
 QDRANT_TIMEOUT_S = 30
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread that weighs words or pickles chunks may keep the event loop from Python's lock, at each of its turns."""
 
 
 def main() -> None:
     """`python -m retriever`."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     serve(RetrieverSettings, open_service)
 
 

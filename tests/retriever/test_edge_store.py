@@ -1,23 +1,22 @@
 """The embedded store survives: kills of its process at any moment, and index builds while it is used."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from mesh.errors import MurpheyError, Overloaded, Unavailable
+from mesh.errors import FailedPrecondition, MurpheyError, Overloaded, Unavailable
 from retriever.chunks import DocumentVersion
 from retriever.sparse import SparseVector
 from retriever.stores.base import Counts, IndexedChunk, Mode, StoreQuery
-from retriever.stores.edge.index import Index, Limits
 from retriever.stores.edge.store import EdgeStore
-from retriever.stores.edge.wire import FRAME
+from retriever.stores.edge.wire import HEAD
 from tests.retriever.fakes import DIMENSIONS, chunk, document_name, indexed, vector_of
 
 TEA = StoreQuery(Mode.DENSE, 10, vector_of("tea").tolist())
@@ -31,8 +30,9 @@ def many(count: int, document: str, of: str = "1") -> list[IndexedChunk]:
 
 
 def kill(store: EdgeStore) -> None:
-    assert store.engine.pid
-    os.kill(store.engine.pid, signal.SIGKILL)
+    pid = store.pid("test")
+    assert pid
+    os.kill(pid, signal.SIGKILL)
 
 
 async def answered(store: EdgeStore, index: str = "test") -> Counts:
@@ -143,22 +143,89 @@ async def test_rebuild_while_reading_and_writing(edge_store: EdgeStore, tmp_path
 
 
 @pytest.mark.slow
-def test_what_comes_during_a_rebuild_is_rebuilt_next(tmp_path: Path) -> None:
-    folder = tmp_path / "index"
-    index = Index.create(folder, DIMENSIONS, Limits(optimize_after_chunks=1_000), lambda: None)
-    index.upsert(many(1_500, "early"), staged=False)
-    seen = [(folder / "current").read_text()]
-    deadline_s = time.monotonic() + 60
-    while len(seen) < 3 and time.monotonic() < deadline_s:
-        index.keep_house()
-        if len(seen) == 1 and not index.writable:
-            index.upsert(many(1_500, "late"), staged=False)  # recorded, and replayed onto the copy
-        if (name := (folder / "current").read_text()) not in seen:
-            seen.append(name)
-        time.sleep(0.01)
-    assert len(seen) == 3
-    assert index.count() == Counts(3_000, 0)
-    index.close()
+async def test_what_comes_during_a_rebuild_is_rebuilt_next(edge_store: EdgeStore, tmp_path: Path) -> None:
+    await edge_store.create_index("test", DIMENSIONS)
+    seen = [current(tmp_path)]
+    await edge_store.upsert("test", many(1_500, "early"), staged=False)
+    async with asyncio.timeout(60):
+        while len(shards(tmp_path)) < 2:  # noqa: ASYNC110 - another process says nothing when it begins
+            await asyncio.sleep(0.01)
+        await edge_store.upsert("test", many(1_500, "late"), staged=False)  # the successor catches up with it
+        while len(seen) < 3:
+            if (name := current(tmp_path)) not in seen:
+                seen.append(name)
+            await asyncio.sleep(0.01)
+    assert await edge_store.count("test") == Counts(3_000, 0)
+
+
+@pytest.mark.slow
+async def test_searches_notice_no_change_of_hands(edge_store: EdgeStore, tmp_path: Path) -> None:
+    """Whole answers, none late for the reason of a rebuild, none failed, while the index goes to another process."""
+    await edge_store.create_index("test", DIMENSIONS)
+    await edge_store.upsert("test", many(1_500, "bulk"), staged=False)
+    first, pid, answers = current(tmp_path), edge_store.pid("test"), 0
+    changed = asyncio.Event()
+
+    async def search() -> None:
+        nonlocal answers
+        while not changed.is_set():
+            assert len(await edge_store.search("test", TEA)) == 10
+            answers += 1
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as searches:
+        for _ in range(4):
+            searches.create_task(search())
+        while current(tmp_path) == first or edge_store.pid("test") == pid:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await edge_store.search("test", TEA)
+        changed.set()
+    assert answers > 10
+    async with asyncio.timeout(30):
+        while shards(tmp_path) != {current(tmp_path)}:  # noqa: ASYNC110 - the old shard is removed at leisure
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "delay_s"), [("live", 0.0), ("successor", 0.2), ("both", 0.5), ("live", 0.8), ("successor", 0.8)]
+)
+async def test_a_kill_while_the_index_changes_hands_costs_nothing(
+    edge_store: EdgeStore, tmp_path: Path, victim: str, delay_s: float
+) -> None:
+    await edge_store.create_index("test", DIMENSIONS)
+    await edge_store.upsert("test", many(1_500, "bulk"), staged=False)
+    live = psutil.Process(edge_store.pid("test"))
+    written = 0
+    async with asyncio.timeout(60):
+        while not (successors := [child for child in engines() if child.pid != live.pid]):
+            await edge_store.upsert("test", [indexed(chunk("tea", "later", "1", written))], staged=False)
+            written += 1
+    await asyncio.sleep(delay_s)  # before, while and after it takes over
+    for process in {"live": [live], "successor": successors, "both": [live, *successors]}[victim]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert await answered(edge_store) == Counts(1_500 + written, 0)
+    await edge_store.upsert("test", [indexed(chunk("tea", "last"))], staged=False)
+    assert await edge_store.count("test") == Counts(1_501 + written, 0)
+
+
+def engines() -> list[psutil.Process]:
+    """The engine's processes of this test."""
+    children = psutil.Process().children()
+    return [child for child in children if "retriever.stores.edge.engine" in child.cmdline()]
+
+
+async def test_an_unused_index_costs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retriever.stores.edge.store.UNUSED_S", 0.0)
+    monkeypatch.setattr("retriever.stores.edge.store.LOOK_EVERY_S", 0.05)
+    store = await EdgeStore.open(tmp_path)
+    await store.create_index("test", DIMENSIONS)
+    await store.upsert("test", [indexed(chunk("tea"))], staged=False)
+    async with asyncio.timeout(60):
+        while store.pid("test"):  # noqa: ASYNC110 - it says nothing when it ends
+            await asyncio.sleep(0.05)
+    assert await store.count("test") == Counts(1, 0)
+    await store.close()
 
 
 @pytest.mark.slow
@@ -166,7 +233,7 @@ def test_what_comes_during_a_rebuild_is_rebuilt_next(tmp_path: Path) -> None:
 async def test_a_killed_rebuild_costs_nothing(edge_store: EdgeStore, tmp_path: Path, victim: str) -> None:
     await edge_store.create_index("test", DIMENSIONS)
     await edge_store.upsert("test", many(1_500, "bulk"), staged=False)
-    engine = psutil.Process(edge_store.engine.pid)
+    engine = psutil.Process(edge_store.pid("test"))
     async with asyncio.timeout(30):
         while not engine.children():  # noqa: ASYNC110 - another process says nothing when it begins
             await asyncio.sleep(0.01)
@@ -183,20 +250,18 @@ async def test_a_killed_rebuild_costs_nothing(edge_store: EdgeStore, tmp_path: P
 
 async def test_a_second_process_on_the_folder_is_refused(edge_store: EdgeStore, tmp_path: Path) -> None:
     await edge_store.create_index("test", DIMENSIONS)
-    second = await EdgeStore.open(tmp_path / "indexes")
-    with pytest.raises(MurpheyError):
-        await second.count("test")
-    await second.close()
+    with pytest.raises(FailedPrecondition, match="Another retriever"):
+        await EdgeStore.open(tmp_path / "indexes", locked_within_s=0)
     assert await edge_store.count("test") == Counts(0, 0)
 
 
 async def test_the_engine_ends_when_its_retriever_was_killed_in_the_middle_of_a_message(tmp_path: Path) -> None:
     engine = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "retriever.stores.edge.engine", str(tmp_path / "indexes"), "1000",
+        sys.executable, "-m", "retriever.stores.edge.engine", str(tmp_path / "indexes"), "1000", str(DIMENSIONS),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert engine.stdin is not None
-    engine.stdin.write(FRAME.pack(1_000_000) + b"the beginning")
+    engine.stdin.write(HEAD.pack(1_000_000, 1) + b"the beginning")
     await engine.stdin.drain()
     engine.stdin.close()
     assert await asyncio.wait_for(engine.wait(), 60) == 0

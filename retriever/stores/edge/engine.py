@@ -1,135 +1,129 @@
-"""The child process that holds the shards: takes requests from standard input, answers on standard output, one at a time.
+"""The process that holds one shard: takes requests from standard input, answers on standard output, one at a time.
 
-qdrant-edge holds Python's GIL while it works: milliseconds for a search, a tenth of a second to open a large shard. In a
-process of its own that stops neither the server's event loop nor the embedder. Searches go before everything else
-and those that wait are answered as one batch; updates keep their order.
+qdrant-edge holds Python's GIL while it works. In a process of its own that stops neither the server's event loop nor the
+embedder, nor the searches of other indexes. Searches go before everything else, and those that wait are answered as one
+batch; updates keep their order.
+
+`python -m retriever.stores.edge.engine FOLDER OPTIMIZE_AFTER DIMENSIONS` opens or creates an index; with the name of a
+sub-folder as a fourth argument it becomes the successor of the process that holds the index.
 """
 
-import queue
+import os
 import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mesh import logs
 from mesh.errors import Internal, MurpheyError, Unavailable
 from retriever.stores.base import StoreQuery
-from retriever.stores.edge.index import Indexes, Limits
-from retriever.stores.edge.wire import Reply, Request, read_frames, write_frame
+from retriever.stores.edge.index import Index, Limits
+from retriever.stores.edge.successor import Successor
+from retriever.stores.edge.wire import UNASKED, Inbox, Rebuilt, Reply, Request, write_frame
 
 log = logs.get(__name__)
 
 MAX_SEARCHES_AT_ONCE = 16
 """More would make the first of them wait too long for the last."""
-_LOCKED = "Can't init WAL: Kind(WouldBlock)"
-"""What the engine says when another process has the lock of its log."""
 HOUSEKEEPING_S = 0.5
 """Longest wait between two looks at what is due: flushing, rebuilding."""
-_READS = frozenset({"count", "ping", "windows"})
+COPYING_S = 0.02
+"""Between two looks at whether the shard has been copied, when a write waits for that."""
+_LOCKED = "Can't init WAL: Kind(WouldBlock)"
+"""What the engine says when another process has the lock of its log."""
+NICENESS = 10
+"""Of a successor while it catches up."""
+_READS = frozenset({"busy", "count", "windows"})
 
-Inbox = queue.SimpleQueue[Request | Literal["wake"] | None]
+Numbered = tuple[int, Request]
+Say = Callable[[int, object], None]
 
 
 class Engine:
-    """Runs requests against the indexes of a folder."""
+    """Runs requests against one index."""
 
-    def __init__(self, indexes: Indexes, answer: Callable[[Reply], None]) -> None:
-        self._indexes, self._answer = indexes, answer
-        self._searches: deque[Request] = deque()
-        self._reads: deque[Request] = deque()
-        self._writes: deque[Request] = deque()
-        self._steps: Iterator[Reply | None] | None = None
+    def __init__(self, index: Index, say: Say) -> None:
+        self._index, self._say = index, say
+        self._searches: deque[Numbered] = deque()
+        self._reads: deque[Numbered] = deque()
+        self._writes: deque[Numbered] = deque()
+        self._steps: Generator[None, None, Any] | None = None
 
     def run(self, inbox: Inbox) -> None:
-        """Until None comes. Reads first, then a step of housekeeping, then one write."""
-        busy = True
-        while self._take(inbox, wait=not busy):
-            busy = True
+        """Until the other side has gone. Reads first, then a step of a write; housekeeping between writes."""
+        while not inbox.ended:
+            for number, request in inbox.take(self._wait_s()):
+                self._queue_of(request).append((number, request))
             if self._searches:
                 self._search()
             elif self._reads:
-                self._call(self._reads.popleft())
+                self._call(*self._reads.popleft())
             else:
-                busy = self._indexes.keep_house() or bool(self._writes)
-                busy = self._write() and busy
+                if self._steps is None:
+                    self._index.keep_house()
+                self._write()
 
-    def _take(self, inbox: Inbox, *, wait: bool) -> bool:
-        """Everything that came; False when nothing more will. Waits for something when there is nothing to do."""
-        try:
-            while True:
-                item = inbox.get(block=wait, timeout=HOUSEKEEPING_S)
-                wait = False
-                if item is None:
-                    return False
-                if isinstance(item, Request):
-                    self._queue_of(item).append(item)
-        except queue.Empty:
-            return True
+    def _wait_s(self) -> float:
+        if self._searches or self._reads:
+            return 0.0
+        if self._writes:
+            return 0.0 if self._index.writable else COPYING_S
+        return HOUSEKEEPING_S
 
-    def _queue_of(self, request: Request) -> deque[Request]:
+    def _queue_of(self, request: Request) -> deque[Numbered]:
         if request.method == "search":
             return self._searches
         return self._reads if request.method in _READS else self._writes
 
-    def _write(self) -> bool:
-        """A step of the next write; False when its index is being copied, and the write must wait."""
-        if not self._writes:
-            return True
-        request = self._writes[0]
-        if request.index and not self._indexes.writable(request.index):
-            return False
-        if self._steps is None:
-            self._steps = self._started(request)
+    def _write(self) -> None:
+        """A step of the next write, unless the index is being copied."""
+        if not self._writes or not self._index.writable:
+            return
+        number, request = self._writes[0]
         try:
-            value = next(self._steps)
+            if self._steps is None:
+                self._steps = _started(getattr(self._index, request.method), request.arguments)
+            next(self._steps)
+            return
+        except StopIteration as end:
+            reply = Reply(end.value)
         except Exception as error:
-            value = Reply(request.id, error=_as_domain_error(error))
-        if value is not None:
-            self._answer(value)
-            self._writes.popleft()
-            self._steps = None
-        return True
+            reply = Reply(error=_as_domain_error(error))
+        self._steps = None
+        self._writes.popleft()
+        self._say(number, reply)
 
     def _search(self) -> None:
-        """As many as go together: of one index."""
-        index, batch = self._searches[0].index, []
-        while self._searches and self._searches[0].index == index and len(batch) < MAX_SEARCHES_AT_ONCE:
-            batch.append(self._searches.popleft())
-        queries: list[StoreQuery] = [request.arguments[0] for request in batch]
+        """As many as go together."""
+        batch = [self._searches.popleft() for _ in range(min(len(self._searches), MAX_SEARCHES_AT_ONCE))]
+        queries: list[StoreQuery] = [request.arguments[0] for _, request in batch]
         try:
-            answers = self._indexes.open(index).search(queries)
+            answers = self._index.search(queries)
         except Exception as error:
-            if len(batch) > 1:  # one bad query must not fail the others
-                for request in batch:
-                    self._call(Request(request.id, index, "search_one", request.arguments))
+            if len(batch) == 1:
+                self._say(batch[0][0], Reply(error=_as_domain_error(error)))
                 return
-            self._answer(Reply(batch[0].id, error=_as_domain_error(error)))
+            for number, request in batch:  # one bad query must not fail the others
+                self._call(number, Request("search", ([request.arguments[0]],)), only=True)
             return
-        for request, found in zip(batch, answers, strict=True):
-            self._answer(Reply(request.id, found))
+        for (number, _), found in zip(batch, answers, strict=True):
+            self._say(number, Reply(found))
 
-    def _started(self, request: Request) -> Iterator[Reply | None]:
-        """Runs a write; one that goes in steps gives None after each and its result after the last."""
-        value = self._run(request)
-        if isinstance(value, Iterator):
-            for step in value:
-                value = step
-                if step is None:
-                    yield None
-        yield Reply(request.id, value)
-
-    def _call(self, request: Request) -> None:
+    def _call(self, number: int, request: Request, *, only: bool = False) -> None:
         try:
-            self._answer(Reply(request.id, self._run(request)))
+            value = getattr(self._index, request.method)(*request.arguments)
+            self._say(number, Reply(value[0] if only else value))
         except Exception as error:
-            self._answer(Reply(request.id, error=_as_domain_error(error)))
+            self._say(number, Reply(error=_as_domain_error(error)))
 
-    def _run(self, request: Request) -> Any:
-        target = self._indexes.open(request.index) if request.index else self._indexes
-        return getattr(target, request.method)(*request.arguments)
+
+def _started(method: Callable[..., Any], arguments: tuple[Any, ...]) -> Generator[None, None, Any]:
+    """A write; one that goes in steps gives None after each."""
+    value = method(*arguments)
+    return (yield from value) if isinstance(value, Generator) else value
 
 
 def _as_domain_error(error: Exception) -> MurpheyError:
@@ -143,26 +137,61 @@ def _as_domain_error(error: Exception) -> MurpheyError:
     return Internal(f"The store could not do it: {str(error)[:200]}")
 
 
+def _open(folder: Path, limits: Limits, dimensions: int, say: Say) -> Index:
+    def announce(name: str) -> None:
+        say(UNASKED, Rebuilt(name))
+
+    if dimensions:
+        return Index.create(folder, dimensions, limits, announce)
+    return Index.open(folder, limits, announce)
+
+
+def _succeed(folder: Path, name: str, limits: Limits, inbox: Inbox, say: Say) -> Index | None:
+    """The index, once its process has retired; None when the other side has gone."""
+    successor = Successor(folder, name)  # in this thread: those that search inherit its priority
+    catching_up = threading.Thread(target=_catch_up, args=(successor, inbox))
+    catching_up.start()
+    catching_up.join()
+    say(UNASKED, Reply())
+    while not inbox.ended:
+        for number, _ in inbox.take(HOUSEKEEPING_S):  # there is but one request: to take over
+            index = successor.take_over(limits, lambda name: say(UNASKED, Rebuilt(name)))
+            say(number, Reply())
+            return index
+    return None
+
+
+def _catch_up(successor: Successor, inbox: Inbox) -> None:
+    """At low priority, which a thread that has it never loses."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    for _ in successor.catch_up():
+        if inbox.gone():
+            return
+
+
 def main() -> None:
-    """Serves the folder named by the first argument until the parent closes its end, however it died."""
+    """Serves the index in the folder named by the first argument until the parent closes its end, however it died."""
     logs.configure("retriever")
-    inbox: Inbox = queue.SimpleQueue()
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    limits = Limits(optimize_after_chunks=int(sys.argv[2]))
+    folder, limits, dimensions = Path(sys.argv[1]), Limits(int(sys.argv[2])), int(sys.argv[3])
+    inbox, sink = Inbox(sys.stdin.fileno()), sys.stdout.buffer
 
-    def receive() -> None:
-        try:
-            for message in read_frames(source):
-                inbox.put(message)
-        finally:  # whatever ends it: a process that lived on would keep the folder's lock for ever
-            inbox.put(None)
+    def say(number: int, message: object) -> None:
+        write_frame(sink, number, message)
 
-    threading.Thread(target=receive, daemon=True).start()
-    with Indexes(Path(sys.argv[1]), limits, wake=lambda: inbox.put("wake")) as indexes:
-        try:
-            Engine(indexes, lambda reply: write_frame(sink, reply)).run(inbox)
-        except BrokenPipeError:
-            log.warning("retriever_gone")
+    try:
+        if len(sys.argv) > 4:
+            index = _succeed(folder, sys.argv[4], limits, inbox, say)
+        else:
+            index = _open(folder, limits, dimensions, say)
+            say(UNASKED, Reply())
+        if index is not None:
+            Engine(index, say).run(inbox)
+            index.close()
+    except BrokenPipeError:
+        log.warning("retriever_gone")
+    except Exception as error:
+        say(UNASKED, Reply(error=_as_domain_error(error)))
 
 
 if __name__ == "__main__":

@@ -1,66 +1,108 @@
-"""The indexes of a folder, each with the shard that is current, kept whole over crashes. Runs inside the engine's process."""
+"""One index: its live shard, its staged chunks, its journal, and when it is flushed and rebuilt. Kept whole over crashes.
+
+Writes that take long go in steps: they are generators, and searches come in between.
+"""
 
 import shutil
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import qdrant_edge as q
+
 from mesh import logs
-from mesh.errors import NotFound
+from mesh.errors import FailedPrecondition
 from retriever.chunks import Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.stores import conditions
-from retriever.stores.base import Counts, IndexedChunk, OfIds, Selection, StoreQuery, Window
-from retriever.stores.edge import shard as shards
-from retriever.stores.edge.optimizer import Phase, Rebuild
+from retriever.stores.base import Counts, OfIds, Selection, StoreQuery, Window
+from retriever.stores.edge import operations as ops
+from retriever.stores.edge import pointer
+from retriever.stores.edge.journal import Journal
+from retriever.stores.edge.operations import Operation, Row, Upsert
+from retriever.stores.edge.rebuild import Phase, Rebuild
 from retriever.stores.edge.shard import EDGE, FoundPoint, Payload, Shard
 from retriever.stores.edge.staging import Staging
 
 log = logs.get(__name__)
 
-FLUSH_AFTER_S = 3.0
-"""How long the engine's log may grow: it is read again when an index is opened after a crash."""
+QUIET_S, LOOK_EVERY_S = 3.0, 0.5
+"""Without a write for so long an index is taken for filled; how often one that has changed is looked at."""
+SEARCHLESS_S, SEARCHLESS_WITHIN_S = 1.0, 60.0
+"""A flush holds searches up, 0.2 s after 20,000 chunks: it waits for a moment without them, but not longer than this."""
+UNFLUSHED_CHUNKS = 100_000
+"""Flushed at the latest after so many: the shard's log is read again, 20,000 chunks a second, after a crash."""
 CHUNKS_AT_ONCE = 256
-"""Published in one step: searches wait for it, about 10 ms."""
+"""Read from the staged in one go."""
 REBUILD_FRACTION = 0.3
-WRITING_FACTOR = 5
-"""How much more may be searched one by one while chunks keep coming: opening a rebuilt shard holds searches up, so a bulk
-ingest causes few rebuilds, and one when it has ended."""
+WRITING_FACTOR = 3
+"""How much more may be searched one by one while chunks keep coming, so that a bulk ingest causes few rebuilds."""
 RETRY_REBUILD_S = 60.0
-_CURRENT = "current"
+JOURNAL, STAGED = "journal", "staged.sqlite"
+
+Steps = Generator[None, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an index is rebuilt."""
+
+    optimize_after_chunks: int = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A shard that is open, and how many of its points will never be indexed, because their segment is too small."""
+
+    name: str
+    shard: Shard
+    never_indexed: int = 0
 
 
 class Index:
-    """One index: `current` in its folder names the sub-folder of the shard in use; every other sub-folder is refuse."""
+    """Its folder holds the live shard, which the pointer names; every other sub-folder is refuse."""
 
-    def __init__(self, folder: Path, limits: "Limits", wake: Callable[[], None]) -> None:
-        self._folder, self._limits, self._wake = folder, limits, wake
-        self._name = (folder / _CURRENT).read_text()
-        self._shard = Shard.load(folder / self._name)
+    def __init__(self, folder: Path, limits: Limits, announce: Callable[[str], None], loaded: Loaded) -> None:
+        self._folder, self._limits, self._announce = folder, limits, announce
+        self._name, self._shard, self._never_indexed = loaded.name, loaded.shard, loaded.never_indexed
+        self._staging, self._journal = Staging(folder / STAGED), Journal(folder / JOURNAL)
         self._rebuild: Rebuild | None = None
-        self._retry_at = 0.0
-        self._flush_at: float | None = None
-        self._written_at = 0.0
+        self._retired = False
+        self._hidden: q.Filter | None = None
         self._deleted = 0
-        self._never_indexed = 0
-        self._hidden: shards.q.Filter | None = None
-        self._staging = Staging(folder / "staged.sqlite")
-        self._remove_refuse()
-        for _ in self._finish_publishing():
-            pass
+        self._changed, self._unflushed = True, 1  # what a crash, or the process before, has left may be due
+        self._written_at, self._searched_at, self._looked_at, self._retry_at = time.monotonic(), 0.0, 0.0, 0.0
 
     @classmethod
-    def create(cls, folder: Path, dimensions: int, limits: "Limits", wake: Callable[[], None]) -> "Index":
+    def create(cls, folder: Path, dimensions: int, limits: Limits, announce: Callable[[str], None]) -> "Index":
         """A new one, or the one that is there."""
-        if not (folder / _CURRENT).exists():
+        if not pointer.exists(folder):
             shutil.rmtree(folder, ignore_errors=True)
             name = uuid.uuid4().hex
             Shard.create(folder / name, dimensions).close()
-            write_atomically(folder / _CURRENT, name)
-        return cls(folder, limits, wake)
+            pointer.write(folder, name)
+        return cls.open(folder, limits, announce)
+
+    @classmethod
+    def open(cls, folder: Path, limits: Limits, announce: Callable[[str], None]) -> "Index":
+        """One that is there."""
+        name = pointer.read(folder)
+        for entry in folder.iterdir():
+            if entry.is_dir() and entry.name != name:
+                shutil.rmtree(entry, ignore_errors=True)
+        index = cls(folder, limits, announce, Loaded(name, Shard.load(folder / name)))
+        index._make_good()
+        return index
+
+    @classmethod
+    def adopt(cls, folder: Path, limits: Limits, announce: Callable[[str], None], loaded: Loaded) -> "Index":
+        """A shard that has caught up with the journal takes the place of the one before."""
+        pointer.write(folder, loaded.name)
+        index = cls(folder, limits, announce, loaded)
+        index._journal.clear()
+        return index
 
     @property
     def writable(self) -> bool:
@@ -69,52 +111,47 @@ class Index:
 
     def search(self, queries: Sequence[StoreQuery]) -> list[list[FoundPoint]]:
         """The answers to a batch."""
+        self._searched_at = time.monotonic()
         return self._shard.search(queries, self._hidden)
-
-    def search_one(self, query: StoreQuery) -> list[FoundPoint]:
-        """The answer to one."""
-        return self.search([query])[0]
 
     def windows(self, windows: Sequence[Window]) -> list[tuple[str, Payload]]:
         """The published chunks in any of the windows."""
         return self._shard.windows(windows)
 
-    def upsert(self, chunks: Sequence[IndexedChunk], staged: bool) -> None:
+    def upsert(self, rows: Sequence[Row], staged: bool) -> Steps:
         """Stores all or none."""
         if staged:
-            self._staging.put(chunks)
-        else:
-            self._apply(shards.upsert_operation(chunks))
-            self._staging.delete(OfIds(tuple(item.chunk.id for item in chunks)))
+            self._staging.put(rows)
+            return
+        yield from self._apply(Upsert(rows))
+        self._staging.delete(OfIds(tuple(row[0] for row in rows)))
 
-    def publish(self, versions: Sequence[DocumentVersion]) -> Iterator[int | None]:
-        """Goes on in steps, so that searches come between them; the last step gives the number of chunks removed."""
+    def publish(self, versions: Sequence[DocumentVersion]) -> Generator[None, None, int]:
+        """Returns the number of chunks removed."""
         self._staging.intend(versions)
-        yield from self._finish_publishing()
+        return (yield from self._finish_publishing())
 
-    def describe(self, descriptions: Sequence[Description]) -> int:
+    def describe(self, descriptions: Sequence[Description]) -> Generator[None, None, int]:
         """Gives published versions other metadata."""
         updated = 0
         for description in descriptions:
             count = self._shard.count(conditions.of_versions([description.version], EDGE))
             if count:
-                self._apply(shards.describe_operation(description))
+                yield from self._apply(ops.Describe(description))
             updated += count
         return updated
 
-    def delete(self, selection: Selection) -> int:
+    def delete(self, selection: Selection) -> Generator[None, None, int]:
         """Removes what is selected, here and among the staged."""
-        condition = conditions.selected(selection, EDGE)
-        deleted = self._shard.count(condition)
+        deleted = self._shard.count(conditions.selected(selection, EDGE))
         if deleted:
-            self._apply(shards.delete_operation(selection))
+            yield from self._apply(ops.Delete(selection))
             self._deleted += deleted
         return deleted + self._staging.delete(selection)
 
-    def add_fields(self, fields: Sequence[tuple[str, Kind]]) -> None:
+    def add_fields(self, fields: Sequence[tuple[str, Kind]]) -> Steps:
         """Indexes metadata keys."""
-        for operation in shards.field_operations(fields):
-            self._apply(operation)
+        yield from self._apply(ops.AddFields(fields))
 
     def vectors(self, ids: Sequence[str]) -> list[tuple[str, Payload, list[float]]]:
         """Those of these chunks that are there, published or staged."""
@@ -132,158 +169,132 @@ class Index:
         """Exact counts."""
         return Counts(live=self._shard.sizes()[0], staged=self._staging.count())
 
-    def keep_house(self) -> bool:
-        """A step of what is to be done besides requests; False when there is nothing now."""
+    def keep_house(self) -> None:
+        """Flushes or begins a rebuild where it is due, and looks after the one that goes on. Between writes only."""
+        if self._retired:
+            return
         if self._rebuild is not None:
-            worked = self._rebuild.step()
-            self._settle(self._rebuild)
-            return worked
-        if self._flush_at is not None and time.monotonic() >= self._flush_at:
-            self._shard.flush()
-            self._flush_at = None
-            self._rebuild_when_due()
-        return False
+            self._follow(self._rebuild)
+        elif self._changed and time.monotonic() > self._looked_at + LOOK_EVERY_S:
+            self._looked_at = time.monotonic()
+            if not self._rebuild_when_due():
+                self._flush_when_due()
+
+    def busy(self) -> bool:
+        """Whether it still has something to do for itself."""
+        return self._changed or self._rebuild is not None
+
+    def retire(self) -> str:
+        """No write comes any more, and the journal is complete: a successor may take over. Returns the shard's name."""
+        if self._rebuild is None or self._rebuild.phase is not Phase.READY:
+            raise FailedPrecondition("Nothing has been rebuilt.")
+        self._retired = True
+        return self._name
+
+    def abandon(self) -> None:
+        """There will be no successor: goes on as before, and tries again later."""
+        if self._rebuild is not None:
+            self._rebuild.abandon()
+        self._rebuild, self._retired, self._retry_at = None, False, time.monotonic() + RETRY_REBUILD_S
+        self._journal.clear()
 
     def close(self) -> None:
-        """Writes everything down."""
+        """Writes everything down, unless another process has the index already."""
+        if self._retired:
+            return  # closing takes up to half a second and is of no use
         if self._rebuild is not None:
             self._rebuild.abandon()
         self._shard.flush()
         self._shard.close()
         self._staging.close()
+        self._journal.close()
 
-    def _apply(self, operation: shards.q.UpdateOperation) -> None:
-        self._shard.apply(operation)
-        if self._rebuild is not None:
-            self._rebuild.record(operation)
-        self._written_at = time.monotonic()
-        if self._flush_at is None:
-            self._flush_at = self._written_at + FLUSH_AFTER_S
+    def _make_good(self) -> None:
+        """What a crash has left half done."""
+        try:
+            half_done = self._journal.last()
+            for update in ops.updates(half_done) if half_done is not None else ():
+                self._shard.apply(update)
+        except Exception as error:  # it was never acknowledged, and the index must open nevertheless
+            log.error("operation_failed", index=self._folder.name, error=str(error)[:500])
+        self._journal.clear()
+        for _ in self._finish_publishing():
+            pass
 
-    def _finish_publishing(self) -> Iterator[int | None]:
+    def _apply(self, operation: Operation) -> Steps:
+        """Durable and whole when it ends. The journal serves a crash between two steps, and a successor."""
+        journaled = self._rebuild is not None or ops.in_steps(operation)
+        if journaled:
+            self._journal.append(operation)
+        self._changed, self._written_at = True, time.monotonic()
+        try:
+            for number, update in enumerate(ops.updates(operation)):
+                if number:
+                    yield
+                self._shard.apply(update)
+        except Exception:  # not when this process is told to end: then the journal says how to go on
+            self._forget(journaled)
+            raise
+        self._forget(journaled)
+        self._unflushed += len(operation.rows) if isinstance(operation, Upsert) else 1
+
+    def _forget(self, journaled: bool) -> None:
+        if journaled and self._rebuild is None:
+            self._journal.clear()
+
+    def _finish_publishing(self) -> Generator[None, None, int]:
         """What was intended, be it just now or before a crash: store the new, then drop the old and show the new at once."""
         live = self._shard.count
         intended = self._staging.intended()
         shown = {version for version in intended if live(conditions.of_versions([version], EDGE))}
         versions = [version for version in intended if version in shown or self._staging.has(version)]
         if not versions:  # what a worker sends late, for a version that has been replaced or deleted, changes nothing
-            self._staging.finish(intended)
             if intended:
-                yield 0
-            return
+                self._staging.finish(intended)
+            return 0
         new = [version for version in versions if version not in shown]
         self._hidden = conditions.of_versions(new, EDGE) if new else None
-        for position, chunks in enumerate(self._staging.slices(versions, CHUNKS_AT_ONCE)):
-            if position:
-                yield None  # searches come in between, and see the old versions
-            self._apply(shards.upsert_operation(chunks))
+        for rows in self._staging.slices(versions, CHUNKS_AT_ONCE):
+            yield from self._apply(Upsert(rows))
+            yield
         removed = live(conditions.of_other_versions(versions, EDGE))
         if removed:
-            self._apply(shards.replace_operation(versions))
+            yield from self._apply(ops.Replace(versions))
             self._deleted += removed
         self._hidden = None
         self._staging.finish(intended)
-        yield removed
+        return removed
 
-    def _rebuild_when_due(self) -> None:
-        """When searching one by one, or over deleted points, has become slow."""
+    def _quiet_s(self) -> float:
+        return time.monotonic() - self._written_at
+
+    def _rebuild_when_due(self) -> bool:
+        """When searching one by one, or over deleted points, has become slow. True when it has begun."""
         points, unindexed = self._shard.sizes()
         threshold = max(self._limits.optimize_after_chunks, int(points * REBUILD_FRACTION))
-        slow, now = max(unindexed - self._never_indexed, self._deleted), time.monotonic()
-        if slow < threshold or now < self._retry_at:
-            return
-        if now - self._written_at < FLUSH_AFTER_S and slow < WRITING_FACTOR * self._limits.optimize_after_chunks:
-            self._flush_at = now + FLUSH_AFTER_S  # looks again when the writing may have ended
-            return
+        slow = max(unindexed - self._never_indexed, self._deleted)
+        if slow < threshold or time.monotonic() < self._retry_at:
+            return False
+        if self._quiet_s() < QUIET_S and slow < WRITING_FACTOR * self._limits.optimize_after_chunks:
+            return False
         log.info("rebuild_started", index=self._folder.name, points=points, unindexed=unindexed, deleted=self._deleted)
         self._deleted = 0
-        target = self._folder / uuid.uuid4().hex
-        self._rebuild = Rebuild(self._folder / self._name, target, self._wake)
-
-    def _settle(self, rebuild: Rebuild) -> None:
-        if rebuild.phase is Phase.FAILED:
-            rebuild.abandon()
-            self._rebuild, self._retry_at = None, time.monotonic() + RETRY_REBUILD_S
-        elif rebuild.phase is Phase.DONE:
-            self._swap(rebuild)
-
-    def _swap(self, rebuild: Rebuild) -> None:
-        """From here on the copy is the index; a crash before the rename leaves the old shard, which has everything too."""
-        assert rebuild.shard is not None  # noqa: S101 - it is done
-        old, old_name = self._shard, self._name
-        write_atomically(self._folder / _CURRENT, rebuild.target.name)
-        self._shard, self._name, self._rebuild = rebuild.shard, rebuild.target.name, None
-        self._never_indexed = rebuild.never_indexed
-        self._flush_at = time.monotonic()  # what came meanwhile may be enough for the next rebuild
-        old.close()
-        threading.Thread(target=shutil.rmtree, args=(self._folder / old_name, True), daemon=True).start()
-        points, unindexed = self._shard.sizes()
-        log.info("rebuild_done", index=self._folder.name, points=points, unindexed=unindexed)
-
-    def _remove_refuse(self) -> None:
-        for entry in self._folder.iterdir():
-            if entry.is_dir() and entry.name != self._name:
-                shutil.rmtree(entry, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When an index is rebuilt."""
-
-    optimize_after_chunks: int = 8_000
-
-
-class Indexes:
-    """All indexes under a folder; opened when first used."""
-
-    def __init__(self, root: Path, limits: Limits, wake: Callable[[], None] = lambda: None) -> None:
-        self._root, self._limits, self._wake = root, limits, wake
-        self._open: dict[str, Index] = {}
-        root.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> "Indexes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for index in self._open.values():
-            index.close()
-
-    def ping(self) -> bool:
-        """Whether anyone is there."""
+        self._rebuild = Rebuild(self._folder / self._name, self._folder / uuid.uuid4().hex)
         return True
 
-    def create(self, name: str, dimensions: int) -> None:
-        """Makes an index; one that is there stays."""
-        if name not in self._open:
-            self._open[name] = Index.create(self._root / name, dimensions, self._limits, self._wake)
+    def _flush_when_due(self) -> None:
+        """In a moment without searches, when the writing has ended."""
+        quiet = self._quiet_s() > QUIET_S
+        searchless = time.monotonic() - self._searched_at > SEARCHLESS_S or self._quiet_s() > SEARCHLESS_WITHIN_S
+        if self._unflushed and ((quiet and searchless) or self._unflushed > UNFLUSHED_CHUNKS):
+            self._shard.flush()
+            self._unflushed = 0
+        if quiet and not self._unflushed:
+            self._changed = time.monotonic() < self._retry_at
 
-    def drop(self, name: str) -> None:
-        """Deletes an index; its pointer first, so that a crash leaves no half of it in use."""
-        index = self._open.pop(name, None)
-        if index is not None:
-            index.close()
-        (self._root / name / _CURRENT).unlink(missing_ok=True)
-        shutil.rmtree(self._root / name, ignore_errors=True)
-
-    def open(self, name: str) -> Index:
-        """The index; NotFound when there is none."""
-        if name not in self._open:
-            if not (self._root / name / _CURRENT).exists():
-                raise NotFound(f"There is no index {name!r}.")
-            self._open[name] = Index(self._root / name, self._limits, self._wake)
-        return self._open[name]
-
-    def writable(self, name: str) -> bool:
-        """Whether a write can be done now; one to an index that is not there fails at once."""
-        return name not in self._open or self._open[name].writable
-
-    def keep_house(self) -> bool:
-        """A step of housekeeping in each; False when none has anything to do now."""
-        return sum(index.keep_house() for index in self._open.values()) > 0  # each gets its turn
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    scratch = path.with_suffix(".new")
-    scratch.write_text(text)
-    scratch.replace(path)
+    def _follow(self, rebuild: Rebuild) -> None:
+        if rebuild.advance():
+            if rebuild.phase is Phase.FAILED:
+                self.abandon()
+            elif rebuild.phase is Phase.READY:
+                self._announce(rebuild.target.name)

@@ -1,8 +1,4 @@
-"""One index in Qdrant's embedded engine: its folder, its shard, and what can be done to it. Blocks; one thread at a time.
-
-The folder holds `current`, which names the sub-folder of the shard in use, and while a publish is being applied
-`publishing`, so that a crash in the middle of its two steps is made good when the index is opened again.
-"""
+"""A shard of Qdrant's embedded engine: opens it, updates it, asks it. Blocks; one thread at a time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,22 +7,13 @@ from typing import Any
 import numpy as np
 import qdrant_edge as q
 
-from retriever.chunks import Description, DocumentVersion
-from retriever.filters import Kind
+from retriever.chunks import DocumentVersion
 from retriever.sparse import SparseVector
 from retriever.stores import conditions, fusion
-from retriever.stores.base import IndexedChunk, Mode, Selection, StoreQuery, Window
+from retriever.stores.base import Mode, StoreQuery, Window
 from retriever.stores.conditions import Dialect
 from retriever.stores.hits import dense_score
-from retriever.stores.payload import (
-    COLUMN_INDEXES,
-    DENSE,
-    FIXED_INDEXES,
-    SPARSE,
-    column,
-    metadata_columns,
-    to_payload,
-)
+from retriever.stores.payload import DENSE, FIXED_INDEXES, SPARSE
 
 Payload = dict[str, Any]
 FoundPoint = tuple[str, float, float | None, Payload]
@@ -45,7 +32,7 @@ EDGE = Dialect(
 )
 _MAPPED = q.Memory.Cached
 """Read through the page cache. Built in memory, as is the default, they double the time that it takes to open a shard."""
-_INDEX_TYPES = {
+INDEX_TYPES = {
     "keyword": q.KeywordIndexParams(memory=_MAPPED),
     "float": q.FloatIndexParams(memory=_MAPPED),
     "integer": q.IntegerIndexParams(memory=_MAPPED),
@@ -71,7 +58,7 @@ class Shard:
         )
         made = cls(q.EdgeShard.create(str(folder), config))
         for path, kind in FIXED_INDEXES.items():
-            made.apply(q.UpdateOperation.create_field_index(path, _INDEX_TYPES[kind]))
+            made.apply(q.UpdateOperation.create_field_index(path, INDEX_TYPES[kind]))
         made.flush()
         return made
 
@@ -170,43 +157,6 @@ class Shard:
     def close(self) -> None:
         """Lets go of the folder."""
         self._shard.close()
-
-
-def upsert_operation(chunks: Sequence[IndexedChunk]) -> q.UpdateOperation:
-    """One operation, so that a crash leaves all of it or nothing."""
-    points = [
-        q.Point(
-            item.chunk.id,
-            {DENSE: _numbers(item.dense), SPARSE: q.SparseVector(item.sparse.indices, item.sparse.values)},
-            to_payload(item.chunk),
-        )
-        for item in chunks
-    ]
-    return q.UpdateOperation.upsert_points(points)
-
-
-def replace_operation(versions: Sequence[DocumentVersion]) -> q.UpdateOperation:
-    """Remove all other versions of these documents."""
-    return q.UpdateOperation.delete_points_by_filter(conditions.of_other_versions(list(versions), EDGE))
-
-
-def describe_operation(description: Description) -> q.UpdateOperation:
-    """Replace the metadata of a version; what else is stored beside its chunks stays."""
-    condition = conditions.of_versions([description.version], EDGE)
-    return q.UpdateOperation.set_payload_by_filter(condition, dict(metadata_columns(description.metadata)))
-
-
-def delete_operation(selection: Selection) -> q.UpdateOperation:
-    """Remove what is selected."""
-    return q.UpdateOperation.delete_points_by_filter(conditions.selected(selection, EDGE))
-
-
-def field_operations(fields: Sequence[tuple[str, Kind]]) -> list[q.UpdateOperation]:
-    """Index these metadata keys."""
-    return [
-        q.UpdateOperation.create_field_index(column(key, kind), _INDEX_TYPES[COLUMN_INDEXES[kind]])
-        for key, kind in fields
-    ]
 
 
 def _request(query: StoreQuery, hidden: q.Filter | None) -> q.QueryRequest:

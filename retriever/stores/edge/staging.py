@@ -6,16 +6,15 @@ intent to publish, so that a crash in the middle is finished when the index is o
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retriever.chunks import DocumentVersion
-from retriever.sparse import SparseVector
-from retriever.stores.base import IndexedChunk, OfDocuments, OfIds, Selection
-from retriever.stores.payload import to_chunk, to_payload
+from retriever.stores.base import OfDocuments, OfIds, Selection
+from retriever.stores.edge.operations import Row
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS staged (
@@ -36,18 +35,18 @@ class Staging:
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.executescript(_SCHEMA)
 
-    def put(self, chunks: Sequence[IndexedChunk]) -> None:
+    def put(self, rows: Iterable[Row]) -> None:
         """Adds or replaces by id; all or none."""
         with self._transaction():
-            self._database.executemany("INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, chunks))
+            self._database.executemany("INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?, ?, ?)", map(_stored, rows))
 
-    def slices(self, versions: Sequence[DocumentVersion], size: int) -> Iterator[list[IndexedChunk]]:
+    def slices(self, versions: Sequence[DocumentVersion], size: int) -> Iterator[list[Row]]:
         """The staged chunks of these versions, at most `size` at a time."""
         for start in range(0, len(keys := self._keys(versions)), size):
             part = keys[start : start + size]
             marks = ",".join("?" * len(part))
             rows = self._database.execute(f"SELECT * FROM staged WHERE id IN ({marks})", part)  # noqa: S608 - only marks
-            yield [_chunk(*row) for row in rows]
+            yield [_row(*row) for row in rows]
 
     def intend(self, versions: Sequence[DocumentVersion]) -> None:
         """Remembers that these versions are to be published."""
@@ -116,20 +115,19 @@ class Staging:
         return self._database
 
 
-def _row(item: IndexedChunk) -> tuple[str, str, str, str, bytes, bytes, bytes]:
+def _stored(row: Row) -> tuple[str, str, str, str, bytes, bytes, bytes]:
+    point_id, payload, dense, words, weights = row
     return (
-        item.chunk.id,
-        item.chunk.document,
-        item.chunk.version,
-        json.dumps(to_payload(item.chunk), ensure_ascii=False),
-        np.asarray(item.dense, np.float32).tobytes(),
-        np.asarray(item.sparse.indices, np.uint32).tobytes(),
-        np.asarray(item.sparse.values, np.float32).tobytes(),
+        point_id,
+        payload["document"],
+        payload["version"],
+        json.dumps(payload, ensure_ascii=False),
+        dense,
+        np.asarray(words, np.uint32).tobytes(),
+        np.asarray(weights, np.float32).tobytes(),
     )
 
 
-def _chunk(
-    chunk_id: str, _document: str, _version: str, payload: str, dense: bytes, words: bytes, weights: bytes
-) -> IndexedChunk:
-    sparse = SparseVector(np.frombuffer(words, np.uint32).tolist(), np.frombuffer(weights, np.float32).tolist())
-    return IndexedChunk(to_chunk(chunk_id, json.loads(payload)), np.frombuffer(dense, np.float32).tolist(), sparse)
+def _row(chunk_id: str, _document: str, _version: str, payload: str, dense: bytes, words: bytes, weights: bytes) -> Row:
+    stored = np.frombuffer(words, np.uint32), np.frombuffer(weights, np.float32)
+    return chunk_id, json.loads(payload), dense, stored[0].tolist(), stored[1].tolist()

@@ -1,84 +1,182 @@
 """The embedded store, as the retriever sees it."""
 
+import asyncio
+import fcntl
+import os
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from mesh.errors import FailedPrecondition, MurpheyError, Overloaded
 from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, StoreQuery, Window
-from retriever.stores.edge.process import EngineProcess
+from retriever.stores.edge.keeper import IndexKeeper
+from retriever.stores.edge.operations import to_row
 from retriever.stores.edge.shard import FoundPoint
 from retriever.stores.hits import arrange, merged
 from retriever.stores.payload import to_chunk
 
+MAX_WAITING_WRITES = 64
+"""Updates that may wait; a batch of chunks weighs megabytes."""
+LARGE_BATCH = 32
+OPEN_AT_START = 4
+"""Indexes that are opened before they are asked for."""
+UNUSED_S, LOOK_EVERY_S = 600.0, 60.0
+"""An index that nobody has used for so long costs no process, 35 MB, any more."""
+LOCKED_WITHIN_S, LOCK_RETRY_S = 20.0, 0.1
+"""How long the processes of a retriever that was killed may need to end."""
+
 
 class EdgeStore:
-    """Indexes in a folder of this machine. One process at a time: the engine's log is locked."""
+    """Indexes in a folder of this machine, each in a process of its own. One store at a time has the folder."""
 
-    def __init__(self, engine: EngineProcess) -> None:
-        self._engine = engine
+    def __init__(self, root: Path, lock: int, max_waiting_searches: int, optimize_after_chunks: int) -> None:
+        self._root, self._lock, self._optimize_after = root, lock, optimize_after_chunks
+        self._max_searches = max_waiting_searches
+        self._searches = self._writes = 0
+        self._closed = False
+        self._keepers: dict[str, IndexKeeper] = {}
+        self._opening: set[asyncio.Task[None]] = set()
+        self._closing_unused = asyncio.create_task(self._close_unused())
 
     @classmethod
     async def open(
-        cls, root: Path, *, max_waiting_searches: int = 1_024, optimize_after_chunks: int = 8_000
+        cls,
+        root: Path,
+        *,
+        max_waiting_searches: int = 1_024,
+        optimize_after_chunks: int = 8_000,
+        locked_within_s: float = LOCKED_WITHIN_S,
     ) -> "EdgeStore":
-        """Starts the engine's process."""
-        engine = EngineProcess(root, max_waiting_searches, optimize_after_chunks)
-        await engine.start()
-        return cls(engine)
+        """FailedPrecondition when another store has the folder and keeps it."""
+        return cls(root, await _locked(root, locked_within_s), max_waiting_searches, optimize_after_chunks)
 
-    @property
-    def engine(self) -> EngineProcess:
-        """The process that does the work."""
-        return self._engine
+    def pid(self, index: str) -> int | None:
+        """The process that has the index, None while there is none."""
+        return self._keeper(index).pid
 
     async def create_index(self, index: str, dimensions: int) -> None:
-        await self._engine.call("", "create", index, dimensions)
+        keeper = self._keeper(index)
+        if not keeper.exists:
+            await keeper.create(dimensions)
+        elif sum(keeper.pid is not None for keeper in self._keepers.values()) + len(self._opening) < OPEN_AT_START:
+            task = asyncio.create_task(keeper.create(dimensions))
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
 
     async def drop_index(self, index: str) -> None:
-        await self._engine.call("", "drop", index)
+        await self._keeper(index).drop()
+        self._keepers.pop(index, None)
 
     async def add_fields(self, index: str, fields: Sequence[tuple[str, Kind]]) -> None:
-        await self._engine.call(index, "add_fields", list(fields))
+        await self._write(index, "add_fields", list(fields))
 
     async def upsert(self, index: str, chunks: Sequence[IndexedChunk], *, staged: bool) -> None:
-        await self._engine.call(index, "upsert", list(chunks), staged)
+        async with self._admitted():
+            large = len(chunks) > LARGE_BATCH
+            rows = await asyncio.to_thread(lambda: list(map(to_row, chunks))) if large else [*map(to_row, chunks)]
+            await self._keeper(index).write("upsert", rows, staged)
 
     async def publish(self, index: str, versions: Sequence[DocumentVersion]) -> int:
-        return await self._engine.call(index, "publish", list(versions))
+        return await self._write(index, "publish", list(versions))
 
     async def describe(self, index: str, descriptions: Sequence[Description]) -> int:
-        return await self._engine.call(index, "describe", list(descriptions))
+        return await self._write(index, "describe", list(descriptions))
 
     async def delete(self, index: str, selection: Selection) -> int:
-        return await self._engine.call(index, "delete", selection)
+        return await self._write(index, "delete", selection)
 
     async def search(self, index: str, query: StoreQuery) -> list[Hit]:
-        found: list[FoundPoint] = await self._engine.search(index, query)
+        if self._searches >= self._max_searches:
+            raise Overloaded(f"{self._searches} searches wait for the store already. Try again in a moment.")
+        self._searches += 1
+        try:
+            found: list[FoundPoint] = await self._keeper(index).read("search", query)
+        finally:
+            self._searches -= 1
         return [Hit(to_chunk(point_id, payload), score, cosine) for point_id, score, cosine, payload in found]
 
     async def neighbors(self, index: str, windows: Sequence[Window]) -> Mapping[Window, list[Chunk]]:
         if not windows:
             return {}
-        found = await self._engine.call(index, "windows", list(windows))
+        found = await self._keeper(index).read("windows", list(windows))
         return arrange(windows, [to_chunk(point_id, payload) for point_id, payload in found])
 
     async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, tuple[Chunk, Sequence[float]]]:
-        found = await self._engine.call(index, "vectors", list(ids))
+        found = await self._write(index, "vectors", list(ids))  # after the writes before it, as those who ask expect
         return {point_id: (to_chunk(point_id, payload), vector) for point_id, payload, vector in found}
 
     async def stored(self, index: str) -> Mapping[DocumentVersion, Counts]:
         live: Counter[DocumentVersion] = Counter()
-        page, after = await self._engine.call(index, "versions", None)
+        page, after = await self._write(index, "versions", None)
         live.update(page)
         while after is not None:  # page by page, so that searches come in between
-            page, after = await self._engine.call(index, "versions", after)
+            page, after = await self._write(index, "versions", after)
             live.update(page)
-        return merged(live, await self._engine.call(index, "staged_versions"))
+        return merged(live, await self._write(index, "staged_versions"))
 
     async def count(self, index: str) -> Counts:
-        return await self._engine.call(index, "count")
+        return await self._keeper(index).read("count")
 
     async def close(self) -> None:
-        await self._engine.close()
+        self._closing_unused.cancel()
+        for task in self._opening:
+            task.cancel()
+        keepers = [keeper.close() for keeper in self._keepers.values()]
+        await asyncio.gather(*self._opening, *keepers, return_exceptions=True)
+        if not self._closed:
+            os.close(self._lock)
+        self._closed = True
+
+    def _keeper(self, index: str) -> IndexKeeper:
+        if index not in self._keepers:
+            self._keepers[index] = IndexKeeper(self._root / index, self._optimize_after, self._lock)
+        return self._keepers[index]
+
+    async def _write(self, index: str, method: str, *arguments: object) -> Any:
+        async with self._admitted():
+            return await self._keeper(index).write(method, *arguments)
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        if self._writes >= MAX_WAITING_WRITES:
+            raise Overloaded(f"{MAX_WAITING_WRITES} writes wait for the store already. Try again in a moment.")
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes -= 1
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever uses the index is told
+
+    async def _close_unused(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for keeper in list(self._keepers.values()):
+                if keeper.pid is not None and time.monotonic() - keeper.used_at > UNUSED_S:
+                    with suppress(MurpheyError):
+                        await keeper.close_unused()
+
+
+async def _locked(root: Path, within_s: float) -> int:
+    """The descriptor of the lock, which the processes of the indexes inherit: it is free when all of them have ended."""
+    await asyncio.to_thread(root.mkdir, parents=True, exist_ok=True)
+    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                os.close(lock)
+                message = f"Another retriever uses the folder {root}. Stop it first, or choose another data folder."
+                raise FailedPrecondition(message) from None
+        await asyncio.sleep(LOCK_RETRY_S)
