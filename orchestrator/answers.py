@@ -113,7 +113,8 @@ class Answerer:
         finally:
             counting.cancel()
             await asyncio.gather(counting, return_exceptions=True)
-        course.index, course.prompt = found.index_version, frame.template.version
+        course.index, course.corpus = found.index_version, found.corpus_version
+        course.prompt = frame.template.version
         return found, frame
 
     async def _decline(self, course: Course, frame: Frame) -> AsyncGenerator[Event, None]:

@@ -81,7 +81,7 @@ def _servicer(
         max_history_turns=limits.max_history_turns,
     )
     recorded = RecordedAnswerer(cached, records, asdict(limits))
-    replayer = Replayer(records, conversations, passages, answering, asdict(limits))
+    replayer = Replayer(records, conversations, answering, asdict(limits))
     forgetting = Forgetting(cached, records, passages, documents)
     return Orchestrator(recorded, conversations, records, replayer, forgetting), forgetting
 

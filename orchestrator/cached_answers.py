@@ -3,6 +3,9 @@
 Its key holds all that an answer depends on: the collection and the state of its contents, filter, question, earlier turns,
 model, prompt template and sampling. A collection belongs to one tenant. What this process's settings say cannot change while
 it runs. So a stale answer is never found.
+
+The state is the one that the answer's own search found before it looked, so that keeping an answer asks for nothing more. Only
+an answer that would be given again has the retriever asked whether that state is still the present one.
 """
 
 import secrets
@@ -61,13 +64,17 @@ _KEPT = TypeAdapter(KeptAnswer)
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question that knows the state of its collection, its key, the id of the conversation's last answer, and whether the
-    answer may be kept or given again."""
+    """A question, a digest of all that its answer depends on but the state of the collection, the id of the conversation's last
+    answer, and whether the answer may be kept or given again."""
 
     question: Question
-    key: bytes
+    depends_on: bytes
     after: str
     may_repeat: bool
+
+    def key(self, corpus: str) -> bytes:
+        """The key of the answer from one state of the collection."""
+        return digest(self.depends_on, corpus)
 
 
 class CachedAnswerer:
@@ -86,13 +93,15 @@ class CachedAnswerer:
         self._answerer, self._retriever, self._generator = answerer, retriever, generator
         self._conversations, self._prompter, self._cache = conversations, prompter, cache
         self._max_history_turns = max_history_turns
+        self._corpora: dict[str, str] = {}
+        """By collection, the state that was met last: kept answers from another one need not be looked for."""
 
     async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
         """The events of the answer, as `Answerer.answer` gives them. Those of a kept one say so in their finish."""
         check(question)
         course = Course(question)
         asked = await self._asked(question)
-        kept = self._cache.get(asked.key, question.use) if asked.may_repeat else None
+        kept = await self._kept(asked) if asked.may_repeat else None
         events = self._again(course, _unpacked(kept)) if kept else self._anew(asked)
         async with aclosing(events):
             async for event in events:
@@ -113,21 +122,33 @@ class CachedAnswerer:
     def forget_corpora_but(self, collection: str, corpus: str) -> None:
         """Frees the memory of answers from other states of a collection, which can no longer be found."""
         self._cache.drop(lambda tags: tags[_COLLECTION] == collection and tags[_CORPUS] != corpus)
+        if self._corpora.get(collection) != corpus:
+            self._corpora.pop(collection, None)
+
+    async def _kept(self, asked: _Asked) -> bytes | None:
+        """The answer that was kept, when the collection is now in the state that it came from."""
+        collection = asked.question.collection
+        known = self._corpora.get(collection, "")
+        kept = self._cache.get(asked.key(known), asked.question.use)
+        if kept is None:
+            return None
+        now = (await self._retriever.corpus(collection)).contents
+        self._corpora[collection] = now
+        return kept if now == known else None
 
     async def _asked(self, question: Question) -> _Asked:
         model = await self._generator.model(question.model)
         turns: Sequence[StoredTurn] = ()
         if question.conversation:
             turns = await self._conversations.latest_turns(question.conversation, self._max_history_turns)
-        corpus = (await self._retriever.corpus(question.collection)).contents
         template = self._prompter.template(model)
         sampling = question.sampling.over(template.sampling)
-        alone = replace(question, conversation="", model="", use=DEFAULT_USE, sampling=sampling, corpus=corpus)
+        alone = replace(question, conversation="", model="", use=DEFAULT_USE, sampling=sampling)
         history = [(turn.question, turn.answer) for turn in turns]
-        key = digest(alone, history, model, template.version)
+        depends_on = digest(alone, history, model, template.version)
         after = turns[-1].answer_id if turns else ""
         may_repeat = sampling.gives_the_same_again or question.use.sampled
-        return _Asked(replace(with_seed(question, sampling), corpus=corpus), key, after, may_repeat)
+        return _Asked(with_seed(question, sampling), depends_on, after, may_repeat)
 
     async def _anew(self, asked: _Asked) -> AsyncGenerator[Event, None]:
         heard: list[Event] = []
@@ -142,7 +163,7 @@ class CachedAnswerer:
         question = asked.question
         if not (self._cache.enabled and question.use.write and asked.may_repeat):
             return False
-        if finish.reason not in _ENDED_BY_ITSELF or not finish.complete:
+        if finish.reason not in _ENDED_BY_ITSELF or not finish.complete or not finish.versions.corpus:
             return False
         return not question.conversation or await self._followed_on(question.conversation, asked.after)
 
@@ -155,7 +176,7 @@ class CachedAnswerer:
         return (turns[-2].answer_id if len(turns) > 1 else "") == after
 
     def _keep(self, asked: _Asked, heard: Sequence[Event], finish: Finish) -> None:
-        question = asked.question
+        question, corpus = asked.question, finish.versions.corpus
         started = next(event for event in heard if isinstance(event, Started))
         sources = next(event.sources for event in heard if isinstance(event, SourcesFound))
         kept = KeptAnswer(
@@ -166,8 +187,9 @@ class CachedAnswerer:
             _joined(heard),
             replace(finish, conversation=""),
         )
-        tags = (question.collection, question.corpus, question.conversation, started.answer_id)
-        self._cache.put(asked.key, zlib.compress(_KEPT.dump_json(kept), _FAST), tags)
+        tags = (question.collection, corpus, question.conversation, started.answer_id)
+        self._corpora[question.collection] = corpus
+        self._cache.put(asked.key(corpus), zlib.compress(_KEPT.dump_json(kept), _FAST), tags)
 
     async def _again(self, course: Course, kept: KeptAnswer) -> AsyncGenerator[Event, None]:
         yield Started(course.answer_id, kept.standalone_question)

@@ -38,6 +38,7 @@ class Course:
     first_token_s: float = 0.0
     citations: list[Citation] = field(default_factory=list)
     index: str = ""
+    corpus: str = ""
     prompt: str = ""
     generated: Generated | None = None
     outcome: Outcome = Outcome.ANSWERED
@@ -77,7 +78,7 @@ class Course:
     @property
     def versions(self) -> Versions:
         """What the answer came from."""
-        return Versions(self.index, self.prompt, self.generated.model if self.generated else "", self.question.corpus)
+        return Versions(self.index, self.prompt, self.generated.model if self.generated else "", self.corpus)
 
     def turn(self) -> StoredTurn:
         """The question with its answer, for its conversation."""

@@ -74,8 +74,6 @@ class Question:
     """Whether sentences without support are withheld; None is the prompt template's default."""
     use: Use = DEFAULT_USE
     """How caches take part."""
-    corpus: str = ""
-    """The state that the collection's contents were in when it was asked, once that is known."""
 
 
 def check(question: Question) -> None:

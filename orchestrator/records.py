@@ -97,7 +97,7 @@ def record_of(question: Question, heard: Sequence[Event], settings: Mapping[str,
     sampling = question.sampling if finish.seed is None else replace(question.sampling, seed=finish.seed)
     return AnswerRecord(
         id=next(event.answer_id for event in heard if isinstance(event, Started)),
-        question=replace(question, sampling=sampling, use=DEFAULT_USE, corpus=finish.versions.corpus),
+        question=replace(question, sampling=sampling, use=DEFAULT_USE),
         text="".join(event.text for event in heard if isinstance(event, Delta)),
         sources=tuple(replace(source, text="") for source in sources),
         citations=tuple(event for event in heard if isinstance(event, Citation)),

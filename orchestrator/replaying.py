@@ -12,7 +12,6 @@ from orchestrator.cached_answers import Answering
 from orchestrator.comparing import Difference, difference
 from orchestrator.conversations import Conversations, StoredTurn, Turns
 from orchestrator.events import Event
-from orchestrator.ports import Retriever
 from orchestrator.records import AnswerRecord, Records, record_of
 
 MAX_REPLAYS = 8
@@ -51,11 +50,10 @@ class Replayer:
         self,
         records: Records,
         conversations: Conversations,
-        retriever: Retriever,
         answering: Callable[[Turns], Answering],
         settings: Mapping[str, Any],
     ) -> None:
-        self._records, self._conversations, self._retriever = records, conversations, retriever
+        self._records, self._conversations = records, conversations
         self._answering, self._settings = answering, settings
         self._running = 0
 
@@ -70,9 +68,8 @@ class Replayer:
             self._running -= 1
 
     async def _replay(self, before: AnswerRecord, model: str) -> Replay:
-        corpus = (await self._retriever.corpus(before.question.collection)).contents
         asked = model or before.finish.versions.model.partition("@")[0] or before.question.model
-        question = replace(before.question, model=asked, corpus=corpus, use=Use(read=False, write=False))
+        question = replace(before.question, model=asked, use=Use(read=False, write=False))
         answerer = self._answering(PastTurns(self._conversations, before.id))
         heard = await _all(answerer.answer(question))
         after = record_of(question, heard, self._settings)

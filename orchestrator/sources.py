@@ -42,10 +42,11 @@ class Passage:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Passages, the best first, and the index they came from."""
+    """Passages, the best first, the index they came from, and the state of its contents before the search."""
 
     passages: tuple[Passage, ...]
     index_version: str = ""
+    corpus_version: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ class KeptSearches:
         self, request: pb.SearchRequest, index: str, use: Use, search: Callable[[], Awaitable[pb.SearchResponse]]
     ) -> pb.SearchResponse:
         """What was kept, or what `search` finds. The state is asked for before the search."""
-        if not self._cache.enabled:
-            return await search()
-        key = digest(index, await self.versions.of(index), _without_cache_control(request))
+        version = await self.versions.of(index)
+        key = digest(index, version, _without_cache_control(request))
         kept = self._cache.get(key, use)
         if kept is not None:
             return pb.SearchResponse.FromString(zlib.decompress(kept))
         found = await search()
+        found.corpus_version = version.contents
         if use.write:
             self._cache.put(key, zlib.compress(_to_keep(found), _FAST))
         return found

@@ -42,7 +42,8 @@ class RetrieverClient:
                 response = await self._stub.Search(request, **call_options(self._timeout_s))
         except MurpheyError as error:
             raise named_in_question(error) from error
-        return SearchResult(tuple(_passage(found) for found in response.passages), response.index_version)
+        passages = tuple(_passage(found) for found in response.passages)
+        return SearchResult(passages, response.index_version, response.corpus_version)
 
     async def corpus(self, collection: str) -> CorpusVersion:
         """In one call that reads no chunk."""

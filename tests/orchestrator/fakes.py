@@ -48,13 +48,14 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.searches: list[ret.SearchRequest] = []
         self.embeds: list[ret.EmbedRequest] = []
         self.failure: MurpheyError | None = None
-        self.corpus = self.removals = 0
+        self.corpus = self.removals = self.asked_states = 0
         self.hold: asyncio.Event | None = None
         self.searching = asyncio.Event()
         self.search_cancelled = asyncio.Event()
 
     async def Search(self, request, context):
         self.searches.append(request)
+        corpus = f"v{self.corpus}"
         self.searching.set()
         if self.failure:
             raise self.failure
@@ -71,9 +72,10 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
             ret.Passage(chunk=chunk, score=self._fit(request.text, chunk), dense_score=self._fit(request.text, chunk))
             for chunk in ranked[: request.limit]
         ]
-        return ret.SearchResponse(passages=passages, index_version="default-1")
+        return ret.SearchResponse(passages=passages, index_version="default-1", corpus_version=corpus)
 
     async def GetCorpusVersion(self, request, context):
+        self.asked_states += 1
         if self.failure:
             raise self.failure
         if request.collection != "collections/default":

@@ -70,6 +70,29 @@ async def test_a_changed_corpus_makes_it_unreachable(mesh: FakeMesh, client: Cli
     assert (await client.answer(QUESTION)).finish.cached.answer_id == answer.answer_id
 
 
+async def test_what_was_found_before_a_change_is_not_kept_under_the_state_after_it(
+    mesh: FakeMesh, client: Client
+) -> None:
+    mesh.retriever.hold = asyncio.Event()
+    asked = asyncio.create_task(client.answer(QUESTION))
+    await asyncio.wait_for(mesh.retriever.searching.wait(), 10)
+    mesh.add_document("news.txt", "King Charles III has another leader who swore fealty: Hrolf.")
+    mesh.retriever.hold.set()
+    stale = await asked
+    assert stale.finish.versions.corpus != f"v{mesh.retriever.corpus}"
+    assert not (await client.answer(QUESTION)).finish.HasField("cached")
+    assert (await client.answer(QUESTION)).finish.versions.corpus == f"v{mesh.retriever.corpus}"
+
+
+async def test_only_an_answer_that_would_be_given_again_has_the_state_asked_for(mesh: FakeMesh, client: Client) -> None:
+    await client.answer(QUESTION)
+    await client.answer("Who ruled until 927?")
+    await client.answer(QUESTION, cache=CacheControl(no_cache=True, no_store=True))
+    assert not mesh.retriever.asked_states
+    assert (await client.answer(QUESTION)).finish.HasField("cached")
+    assert mesh.retriever.asked_states == 1
+
+
 async def test_another_question_is_not_answered_from_it(mesh: FakeMesh, client: Client) -> None:
     await client.answer(QUESTION)
     exists = filter_pb2.FieldCondition(field="display_name", exists=True)
