@@ -70,7 +70,9 @@ class RetrieverServicer(RetrieverServiceServicer):
         collection = collection_id(request.collection)
         check_count("chunks", len(request.chunks), MAX_CHUNKS)
         index = await self._collections.index(collection, request.index_version)
-        chunks, vectors, twins = messages.to_chunks(request.chunks, collection, index.dimensions)
+        chunks, vectors, twins = await asyncio.to_thread(
+            messages.to_chunks, request.chunks, collection, index.dimensions
+        )
         done = await self._indexer.upsert(
             collection, chunks, vectors, staged=request.staged, twins=twins, index_version=request.index_version,
             reuse=messages.to_windows(request.reuse, collection),

@@ -41,5 +41,5 @@ def test_a_cut_off_operation_is_none(tmp_path: Path) -> None:
 
 def test_only_what_takes_several_updates_goes_in_steps() -> None:
     rows = [to_row(indexed(chunk("tea", index=row))) for row in range(130)]
-    assert [in_steps(operation) for operation in (Upsert(rows[:64]), Upsert(rows), FIRST)] == [False, True, False]
-    assert len(list(updates(Upsert(rows)))) == 3
+    assert [in_steps(operation) for operation in (Upsert.of(rows[:32]), Upsert.of(rows), FIRST)] == [False, True, False]
+    assert len(list(updates(Upsert.of(rows)))) == 5

@@ -1,10 +1,9 @@
-"""One index: its live shard, its staged chunks, its journal, and when it is flushed and rebuilt. Kept whole over crashes.
+"""One index: its live shard, its staged chunks and its journal, flushed and rebuilt when that is due. Kept whole over crashes.
 
 Writes that take long go in steps: they are generators, and searches come in between.
 """
 
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -21,27 +20,14 @@ from retriever.stores.base import Counts, OfIds, Selection, StoreQuery, Window
 from retriever.stores.edge import operations as ops
 from retriever.stores.edge import pointer
 from retriever.stores.edge.journal import Journal
-from retriever.stores.edge.operations import Operation, Row, Upsert
+from retriever.stores.edge.operations import ROWS_AT_ONCE, Operation, Upsert
 from retriever.stores.edge.rebuild import Phase, Rebuild
 from retriever.stores.edge.shard import EDGE, FoundPoint, Payload, Shard
 from retriever.stores.edge.staging import Staging
+from retriever.stores.edge.upkeep import Upkeep
 
 log = logs.get(__name__)
 
-QUIET_S, LOOK_EVERY_S = 3.0, 0.5
-"""Without a write for so long an index is taken for filled; how often one that has changed is looked at."""
-SEARCHLESS_S, SEARCHLESS_WITHIN_S = 1.0, 60.0
-"""A flush holds searches up, 0.2 s after 20,000 chunks: it waits for a moment without them, but not longer than this."""
-UNFLUSHED_CHUNKS = 100_000
-"""Flushed at the latest after so many: the shard's log is read again, 20,000 chunks a second, after a crash."""
-CHUNKS_AT_ONCE = 256
-"""Read from the staged in one go."""
-WRITING_FRACTION, QUIET_FRACTION = 0.3, 0.1
-"""Of the chunks, searched one by one before an index is rebuilt. With 0.3 in quiet times a dense search in 100,000 took 3 ms
-more."""
-WRITING_FACTOR = 3
-"""How much more may be searched one by one while chunks keep coming, so that a bulk ingest causes few rebuilds."""
-RETRY_REBUILD_S = 60.0
 JOURNAL, STAGED = "journal", "staged.sqlite"
 
 Steps = Generator[None, None, None]
@@ -67,15 +53,13 @@ class Index:
     """Its folder holds the live shard, which the pointer names; every other sub-folder is refuse."""
 
     def __init__(self, folder: Path, limits: Limits, announce: Callable[[str], None], loaded: Loaded) -> None:
-        self._folder, self._limits, self._announce = folder, limits, announce
-        self._name, self._shard, self._never_indexed = loaded.name, loaded.shard, loaded.never_indexed
+        self._folder, self._announce = folder, announce
+        self._name, self._shard = loaded.name, loaded.shard
+        self._upkeep = Upkeep(limits.optimize_after_chunks, loaded.never_indexed)
         self._staging, self._journal = Staging(folder / STAGED), Journal(folder / JOURNAL)
         self._rebuild: Rebuild | None = None
         self._retired = False
         self._hidden: q.Filter | None = None
-        self._deleted = 0
-        self._changed, self._unflushed = True, 1  # what a crash, or the process before, has left may be due
-        self._written_at, self._searched_at, self._looked_at, self._retry_at = time.monotonic(), 0.0, 0.0, 0.0
 
     @classmethod
     def create(cls, folder: Path, dimensions: int, limits: Limits, announce: Callable[[str], None]) -> "Index":
@@ -113,20 +97,20 @@ class Index:
 
     def search(self, queries: Sequence[StoreQuery]) -> list[list[FoundPoint]]:
         """The answers to a batch."""
-        self._searched_at = time.monotonic()
+        self._upkeep.searched()
         return self._shard.search(queries, self._hidden)
 
     def windows(self, windows: Sequence[Window]) -> list[tuple[str, Payload]]:
         """The published chunks in any of the windows."""
         return self._shard.windows(windows)
 
-    def upsert(self, rows: Sequence[Row], staged: bool) -> Steps:
+    def upsert(self, chunks: Upsert, staged: bool) -> Steps:
         """Stores all or none."""
         if staged:
-            self._staging.put(rows)
+            self._staging.put(chunks.rows())
             return
-        yield from self._apply(Upsert(rows))
-        self._staging.delete(OfIds(tuple(row[0] for row in rows)))
+        yield from self._apply(chunks)
+        self._staging.delete(OfIds(chunks.ids))
 
     def publish(self, versions: Sequence[DocumentVersion]) -> Generator[None, None, int]:
         """Returns the number of chunks removed."""
@@ -148,7 +132,7 @@ class Index:
         deleted = self._shard.count(conditions.selected(selection, EDGE))
         if deleted:
             yield from self._apply(ops.Delete(selection))
-            self._deleted += deleted
+            self._upkeep.deleted(deleted)
         return deleted + self._staging.delete(selection)
 
     def add_fields(self, fields: Sequence[tuple[str, Kind]]) -> Steps:
@@ -177,14 +161,12 @@ class Index:
             return
         if self._rebuild is not None:
             self._follow(self._rebuild)
-        elif self._changed and time.monotonic() > self._looked_at + LOOK_EVERY_S:
-            self._looked_at = time.monotonic()
-            if not self._rebuild_when_due():
-                self._flush_when_due()
+        elif self._upkeep.to_look() and not self._rebuild_when_due():
+            self._flush_when_due()
 
     def busy(self) -> bool:
         """Whether it still has something to do for itself."""
-        return self._changed or self._rebuild is not None
+        return self._upkeep.changed or self._rebuild is not None
 
     def retire(self) -> str:
         """No write comes any more, and the journal is complete: a successor may take over. Returns the shard's name."""
@@ -197,7 +179,8 @@ class Index:
         """There will be no successor: goes on as before, and tries again later."""
         if self._rebuild is not None:
             self._rebuild.abandon()
-        self._rebuild, self._retired, self._retry_at = None, False, time.monotonic() + RETRY_REBUILD_S
+        self._rebuild, self._retired = None, False
+        self._upkeep.postpone()
         self._journal.clear()
 
     def close(self) -> None:
@@ -228,7 +211,6 @@ class Index:
         journaled = self._rebuild is not None or ops.in_steps(operation)
         if journaled:
             self._journal.append(operation)
-        self._changed, self._written_at = True, time.monotonic()
         try:
             for number, update in enumerate(ops.updates(operation)):
                 if number:
@@ -238,7 +220,7 @@ class Index:
             self._forget(journaled)
             raise
         self._forget(journaled)
-        self._unflushed += len(operation.rows) if isinstance(operation, Upsert) else 1
+        self._upkeep.wrote(len(operation.ids) if isinstance(operation, Upsert) else 1)
 
     def _forget(self, journaled: bool) -> None:
         if journaled and self._rebuild is None:
@@ -256,45 +238,32 @@ class Index:
             return 0
         new = [version for version in versions if version not in shown]
         self._hidden = conditions.of_versions(new, EDGE) if new else None
-        for rows in self._staging.slices(versions, CHUNKS_AT_ONCE):
-            yield from self._apply(Upsert(rows))
+        for rows in self._staging.slices(versions, ROWS_AT_ONCE):
+            yield from self._apply(Upsert.of(rows))
             yield
         removed = live(conditions.of_other_versions(versions, EDGE))
         if removed:
             yield from self._apply(ops.Replace(versions))
-            self._deleted += removed
+            self._upkeep.deleted(removed)
         self._hidden = None
         self._staging.finish(intended)
         return removed
 
-    def _quiet_s(self) -> float:
-        return time.monotonic() - self._written_at
-
     def _rebuild_when_due(self) -> bool:
-        """When searching one by one, or over deleted points, has become slow. True when it has begun."""
+        """True when it has begun."""
         points, unindexed = self._shard.sizes()
-        writing = self._quiet_s() < QUIET_S
-        fraction = WRITING_FRACTION if writing else QUIET_FRACTION
-        threshold = max(self._limits.optimize_after_chunks, int(points * fraction))
-        slow = max(unindexed - self._never_indexed, self._deleted)
-        if slow < threshold or time.monotonic() < self._retry_at:
+        if not self._upkeep.rebuild_due(points, unindexed):
             return False
-        if writing and slow < WRITING_FACTOR * self._limits.optimize_after_chunks:
-            return False
-        log.info("rebuild_started", index=self._folder.name, points=points, unindexed=unindexed, deleted=self._deleted)
-        self._deleted = 0
+        log.info("rebuild_started", index=self._folder.name, points=points, unindexed=unindexed)
+        self._upkeep.rebuilding()
         self._rebuild = Rebuild(self._folder / self._name, self._folder / uuid.uuid4().hex)
         return True
 
     def _flush_when_due(self) -> None:
-        """In a moment without searches, when the writing has ended."""
-        quiet = self._quiet_s() > QUIET_S
-        searchless = time.monotonic() - self._searched_at > SEARCHLESS_S or self._quiet_s() > SEARCHLESS_WITHIN_S
-        if self._unflushed and ((quiet and searchless) or self._unflushed > UNFLUSHED_CHUNKS):
+        if self._upkeep.flush_due():
             self._shard.flush()
-            self._unflushed = 0
-        if quiet and not self._unflushed:
-            self._changed = time.monotonic() < self._retry_at
+            self._upkeep.flushed()
+        self._upkeep.rest()
 
     def _follow(self, rebuild: Rebuild) -> None:
         if rebuild.advance():

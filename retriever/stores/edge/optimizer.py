@@ -13,6 +13,8 @@ NICENESS = 19
 def main() -> None:
     """Until nothing is left to build."""
     os.nice(NICENESS)
+    if sys.platform == "linux":  # searches and health checks then need not wait for the end of its turn
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _die_with_parent()
     shard = q.EdgeShard.load(sys.argv[1])
     while shard.optimize():

@@ -15,7 +15,7 @@ from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, StoreQuery, Window
 from retriever.stores.edge.keeper import IndexKeeper
-from retriever.stores.edge.operations import to_row
+from retriever.stores.edge.operations import Upsert, to_row
 from retriever.stores.edge.shard import FoundPoint
 from retriever.stores.hits import arrange, merged
 from retriever.stores.payload import to_chunk
@@ -78,8 +78,8 @@ class EdgeStore:
     async def upsert(self, index: str, chunks: Sequence[IndexedChunk], *, staged: bool) -> None:
         async with self._admitted():
             large = len(chunks) > LARGE_BATCH
-            rows = await asyncio.to_thread(lambda: list(map(to_row, chunks))) if large else [*map(to_row, chunks)]
-            await self._keeper(index).write("upsert", rows, staged)
+            upsert = await asyncio.to_thread(_upsert, chunks) if large else _upsert(chunks)
+            await self._keeper(index).write("upsert", upsert, staged)
 
     async def publish(self, index: str, versions: Sequence[DocumentVersion]) -> int:
         return await self._write(index, "publish", list(versions))
@@ -180,3 +180,7 @@ async def _locked(root: Path, within_s: float) -> int:
                 message = f"Another retriever uses the folder {root}. Stop it first, or choose another data folder."
                 raise FailedPrecondition(message) from None
         await asyncio.sleep(LOCK_RETRY_S)
+
+
+def _upsert(chunks: Sequence[IndexedChunk]) -> Upsert:
+    return Upsert.of([*map(to_row, chunks)])
