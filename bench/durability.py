@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -189,9 +190,8 @@ async def _left_over(mesh: _Mesh) -> int:
             ]
             if not found or time.monotonic() > end_s:
                 for orphan in found[:20]:
-                    print(
-                        f"left over: {pb.OrphanKind.Name(orphan.kind)} {orphan.name} {orphan.version} {orphan.amount}"
-                    )
+                    kind = pb.OrphanKind.Name(orphan.kind)
+                    print(f"left over: {kind} {orphan.name} {orphan.version} {orphan.amount}", file=sys.stderr)
                 return len(found)
             await asyncio.sleep(5)
 
@@ -200,13 +200,14 @@ async def _judged(mesh: _Mesh, documents: int, left_over: int, seconds: float, s
     listed = await _listed(mesh)
     stored = await _stored(mesh)
     names = Counter(document.display_name for document in listed)
-    lost = documents - len([name for name in names if name in {f"{number}.txt" for number in range(documents)}])
+    lost = documents - len(names)
     doubled = sum(count - 1 for count in names.values())
     for document in listed:
         versions = stored.get(document.name, {})
         shown = versions.get(document.version)
         if document.state != pb.DOCUMENT_STATE_LIVE or shown is None or shown.live_chunks != document.chunk_count:
-            print(f"lost: {document.display_name} {pb.DocumentState.Name(document.state)} {document.error.message}")
+            state = pb.DocumentState.Name(document.state)
+            print(f"lost: {document.display_name} {state} {document.error.message}", file=sys.stderr)
             lost += 1
         doubled += sum(1 for version, found in versions.items() if version != document.version and found.live_chunks)
     chunks = sum(document.chunk_count for document in listed)
@@ -214,9 +215,7 @@ async def _judged(mesh: _Mesh, documents: int, left_over: int, seconds: float, s
         counted(mesh.data / "counters", f"murphey_{name}_texts", purpose="document")
         for name in ("embedded", "embed_begun")
     )
-    return Outcome(
-        documents, chunks, lost, doubled, left_over, embedded, begun, dict(mesh.kills), seconds, seed
-    )  # fmt: skip
+    return Outcome(documents, chunks, lost, doubled, left_over, embedded, begun, dict(mesh.kills), seconds, seed)
 
 
 async def _listed(mesh: _Mesh) -> list[pb.Document]:
@@ -266,5 +265,4 @@ def _data_folder() -> Iterator[Path]:
     try:
         yield data
     finally:
-        if os.environ.get("MURPHEY_BENCH_KEEP") is None:
-            shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(data, ignore_errors=True)

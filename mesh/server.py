@@ -25,8 +25,7 @@ from mesh import logs, metrics, threads, tracing
 from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
 from mesh.interceptor import CallBoundary
-from mesh.settings import ServiceSettings
-from mesh.supervisor import BAD_SETTINGS
+from mesh.settings import BAD_SETTINGS, ServiceSettings
 
 log = logs.get(__name__)
 

@@ -19,6 +19,8 @@ from mesh.errors import InvalidInput
 SHARED_FIELDS = ("data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s")
 SECTIONS = ("mesh", "generator", "ingest", "orchestrator", "retriever")
 """Of murphey.toml."""
+BAD_SETTINGS = 2
+"""The exit code of a service whose settings are wrong: to start it again would change nothing."""
 
 
 def default_models_folder() -> Path:

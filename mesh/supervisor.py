@@ -20,6 +20,7 @@ from pathlib import Path
 from mesh import discovery, threads
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from mesh.health import is_healthy
+from mesh.settings import BAD_SETTINGS
 
 HEALTHY_WITHIN_S = 120.0
 """A service that is not healthy after this long has failed to start."""
@@ -28,8 +29,6 @@ GIVE_UP_AFTER = 3
 MAX_BACKOFF_S = 30.0
 STEADY_AFTER_S = 60.0
 """A service that ran this long starts again without back-off."""
-BAD_SETTINGS = 2
-"""The exit code of a service whose settings are wrong: to start it again would change nothing."""
 KILL_AFTER_S = 20.0
 MAX_LOG_BYTES = 50 * 1024 * 1024
 

@@ -65,8 +65,10 @@ async def test_a_closed_http_stream_is_cancelled_in_the_service(tmp_path: Path) 
         url, headers = f"http://{running.address}/v1/answers:stream", {"Accept": "text/event-stream"}
         async with client.stream("POST", url, json={"question": {"text": "wait"}}, headers=headers) as stream:
             lines = stream.aiter_lines()
-            assert await anext(lines) == "event: started"
-            assert json.loads((await anext(lines)).removeprefix("data: "))["started"]["answerId"] == "a1"
+            assert [await anext(lines), json.loads((await anext(lines)).removeprefix("data: "))] == [
+                "event: started",
+                {"started": {"answerId": "a1", "standaloneQuestion": ""}},
+            ]
             assert not behind.orchestrator.cancelled.is_set()
         await asyncio.wait_for(behind.orchestrator.cancelled.wait(), timeout=1)
 
