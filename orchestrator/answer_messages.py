@@ -66,6 +66,7 @@ def _question(question: Question) -> pb.Question:
         model=question.model,
         sampling=sampling_message(question.sampling),
         strict=question.strict,
+        split=question.split,
     )
 
 

@@ -18,6 +18,7 @@ from orchestrator.prompting import Frame, Prompter
 from orchestrator.prompts import Turn
 from orchestrator.questions import Question, check
 from orchestrator.relevance import is_relevant
+from orchestrator.searching import Reach, Searched, Searching
 from orchestrator.sources import SearchResult
 from orchestrator.verification import Verifier
 from orchestrator.withholding import Withholding
@@ -32,8 +33,7 @@ _DROPPED = metrics.counter("dropped_markers", "Markers of models that pointed to
 class Limits:
     """What an answer may take, and when its sources count as relevant."""
 
-    passage_limit: int = 8
-    neighbors: int = 0
+    reach: Reach = field(default_factory=Reach)
     max_answers: int = 64
     max_history_turns: int = 10
     minimum_relevance: float = 0.57
@@ -55,6 +55,7 @@ class Answerer:
         self._retriever, self._generator, self._documents = retriever, generator, documents
         self._conversations, self._prompter, self._limits = conversations, prompter, limits
         self._follow_ups = FollowUps(generator)
+        self._searching = Searching(retriever, limits.reach)
         self._running = 0
 
     async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
@@ -68,10 +69,10 @@ class Answerer:
             template = self._prompter.template(model)
             wanted = await self._follow_ups.stand_alone(question.text, history, model, template)
             course.standalone = wanted
-            found, frame = await self._retrieve(course, model, wanted, history)
-            yield Started(course.answer_id, wanted if wanted != question.text else "")
-            relevant = is_relevant(wanted, found.passages, self._limits.minimum_relevance)
-            events = self._generate(course, frame, found) if relevant else self._decline(course, frame)
+            searched, frame = await self._retrieve(course, model, wanted, history)
+            yield Started(course.answer_id, wanted if wanted != question.text else "", searched.further)
+            relevant = is_relevant(wanted, searched.first, self._limits.minimum_relevance)
+            events = self._generate(course, frame, searched.found) if relevant else self._decline(course, frame)
             async with aclosing(events):
                 async for event in events:
                     yield event
@@ -95,27 +96,20 @@ class Answerer:
 
     async def _retrieve(
         self, course: Course, model: Model, wanted: str, history: Sequence[Turn]
-    ) -> tuple[SearchResult, Frame]:
+    ) -> tuple[Searched, Frame]:
         """Searches, and counts the prompt's frame meanwhile."""
         question = course.question
         counting = asyncio.create_task(self._prompter.frame(model, question.text, history, question.sampling))
         try:
-            found = await self._retriever.search(
-                wanted,
-                collection=question.collection,
-                search_filter=question.search_filter,
-                limit=question.passage_limit or self._limits.passage_limit,
-                neighbors=self._limits.neighbors,
-                use=question.use,
-            )
+            searched = await self._searching.search(question, wanted)
             course.retrieved_s = course.elapsed_s()
             frame = await counting
         finally:
             counting.cancel()
             await asyncio.gather(counting, return_exceptions=True)
-        course.index, course.corpus = found.index_version, found.corpus_version
+        course.index, course.corpus = searched.found.index_version, searched.found.corpus_version
         course.prompt = frame.template.version
-        return found, frame
+        return searched, frame
 
     async def _decline(self, course: Course, frame: Frame) -> AsyncGenerator[Event, None]:
         yield SourcesFound(())

@@ -26,6 +26,7 @@ from orchestrator.prompts import load_prompts
 from orchestrator.record_storage import StoredRecords
 from orchestrator.records import RecordedAnswerer
 from orchestrator.replaying import Replayer
+from orchestrator.searching import Reach
 from orchestrator.service import Orchestrator
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.storage import StoredConversations
@@ -88,8 +89,7 @@ def _servicer(
 
 def _limits(settings: OrchestratorSettings) -> Limits:
     return Limits(
-        passage_limit=settings.passage_limit,
-        neighbors=settings.neighbors,
+        reach=Reach(settings.passage_limit, settings.neighbors, settings.sections, settings.split_questions),
         max_answers=settings.max_answers,
         max_history_turns=settings.max_history_turns,
         minimum_relevance=settings.minimum_relevance,

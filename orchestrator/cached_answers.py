@@ -53,6 +53,7 @@ class KeptAnswer:
 
     answer_id: str
     standalone_question: str
+    further_searches: tuple[str, ...]
     create_time: datetime
     sources: tuple[Source, ...]
     said: tuple[Delta | Citation, ...]
@@ -182,6 +183,7 @@ class CachedAnswerer:
         kept = KeptAnswer(
             started.answer_id,
             started.standalone_question,
+            started.further_searches,
             datetime.now(UTC),
             sources,
             _joined(heard),
@@ -192,7 +194,7 @@ class CachedAnswerer:
         self._cache.put(asked.key(corpus), zlib.compress(_KEPT.dump_json(kept), _FAST), tags)
 
     async def _again(self, course: Course, kept: KeptAnswer) -> AsyncGenerator[Event, None]:
-        yield Started(course.answer_id, kept.standalone_question)
+        yield Started(course.answer_id, kept.standalone_question, kept.further_searches)
         yield SourcesFound(kept.sources)
         for event in kept.said:
             if isinstance(event, Delta):

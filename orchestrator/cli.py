@@ -44,6 +44,9 @@ def ask(
         bool | None,
         typer.Option(help="Leave out sentences that the sources do not support; the prompt's default if left out."),
     ] = None,
+    split: Annotated[
+        bool | None, typer.Option(help="Search in two steps where one leaves words of the question open; or never.")
+    ] = None,
     filters: FilterOption = None,
     cache: Annotated[bool, typer.Option(help="Whether kept answers and searches may be used.")] = True,
     as_json: JsonOption = False,
@@ -59,6 +62,7 @@ def ask(
         model=_named("models", model),
         sampling=sampling_pb2.SamplingParams(temperature=temperature, max_tokens=max_tokens),
         strict=strict,
+        split=split,
         cache=cache_pb2.CacheControl(no_cache=not cache),
     )
 
@@ -92,8 +96,8 @@ async def _print_stream(question: pb.Question, data: Path, target: str | None) -
     finish: pb.Finish | None = None
     async for event in _events(question, data, target):
         match event.WhichOneof("event"):
-            case "started" if event.started.standalone_question:
-                console.print(f"[dim]understood as: {escape(event.started.standalone_question)}[/dim]", soft_wrap=True)
+            case "started":
+                _tell_searches(event.started)
             case "delta":
                 terminal.write(event.delta.text)
             case "citation":
@@ -105,6 +109,13 @@ async def _print_stream(question: pb.Question, data: Path, target: str | None) -
     terminal.write("\n")
     list_citations(citations)
     _tell_how(finish)
+
+
+def _tell_searches(started: pb.Started) -> None:
+    if started.standalone_question:
+        console.print(f"[dim]understood as: {escape(started.standalone_question)}[/dim]", soft_wrap=True)
+    for text in started.further_searches:
+        console.print(f"[dim]searched for as well: {escape(text)}[/dim]", soft_wrap=True)
 
 
 def _tell_how(finish: pb.Finish) -> None:
@@ -144,6 +155,7 @@ async def _print_json(question: pb.Question, data: Path, target: str | None) -> 
             "cached_from": finish.cached.answer_id or None,
             "answer_id": events[0].started.answer_id,
             "standalone_question": events[0].started.standalone_question,
+            "further_searches": list(events[0].started.further_searches),
             "outcome": pb.Outcome.Name(finish.outcome).removeprefix("OUTCOME_").lower(),
             "conversation": finish.conversation,
             "dropped_markers": finish.dropped_markers,

@@ -25,10 +25,12 @@ class StopReason(Enum):
 
 @dataclass(frozen=True)
 class Started:
-    """The question is accepted. `standalone_question` is what a follow-up question was understood as, or empty."""
+    """The question is accepted. `standalone_question` is what a follow-up question was understood as, or empty;
+    `further_searches` are what was searched for beside it."""
 
     answer_id: str
     standalone_question: str = ""
+    further_searches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

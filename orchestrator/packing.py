@@ -80,7 +80,7 @@ def single_source(chunk: Chunk) -> Source:
 
 def _pieces(passages: Sequence[Passage]) -> list[_Piece]:
     hits = [(passage.chunk, passage.score) for passage in passages]
-    neighbors = [(chunk, passage.score) for passage in passages for chunk in (*passage.before, *passage.after)]
+    neighbors = [(chunk, passage.score) for passage in passages for chunk in _around(passage)]
     seen: set[str] = set()
     pieces: list[_Piece] = []
     for chunk, score in [*hits, *neighbors]:
@@ -90,6 +90,11 @@ def _pieces(passages: Sequence[Passage]) -> list[_Piece]:
         seen |= {chunk.id, same_text}
         pieces.append(_Piece(chunk, len(pieces), score))
     return pieces
+
+
+def _around(passage: Passage) -> list[Chunk]:
+    """Its neighbours, the nearest first: the farther ones are what is left out where there is no room."""
+    return sorted((*passage.before, *passage.after), key=lambda chunk: abs(chunk.index - passage.chunk.index))
 
 
 def _merge(pieces: Sequence[_Piece]) -> list[_Run]:

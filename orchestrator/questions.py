@@ -72,6 +72,8 @@ class Question:
     sampling: Sampling = Sampling()
     strict: bool | None = None
     """Whether sentences without support are withheld; None is the prompt template's default."""
+    split: bool | None = None
+    """Whether it is searched for in two steps where one leaves words of it open; None is the deployment's default."""
     use: Use = DEFAULT_USE
     """How caches take part."""
 

@@ -24,6 +24,7 @@ def read_question(message: orchestrator_pb2.Question) -> Question:
         model=message.model,
         sampling=_sampling(message.sampling),
         strict=message.strict if message.HasField("strict") else None,
+        split=message.split if message.HasField("split") else None,
         use=to_use(message.cache, "question.cache"),
     )
 

@@ -43,8 +43,8 @@ def event_message(event: Event) -> pb.StreamAnswerResponse:
             return pb.StreamAnswerResponse(delta=pb.Delta(text=text))
         case Citation():
             return pb.StreamAnswerResponse(citation=citation_message(event))
-        case Started(answer_id, standalone):
-            started = pb.Started(answer_id=answer_id, standalone_question=standalone)
+        case Started(answer_id, standalone, further):
+            started = pb.Started(answer_id=answer_id, standalone_question=standalone, further_searches=further)
             return pb.StreamAnswerResponse(started=started)
         case SourcesFound(sources):
             return pb.StreamAnswerResponse(passages=pb.Passages(sources=[source_message(source) for source in sources]))
@@ -57,8 +57,9 @@ def whole_answer(events: Sequence[Event]) -> pb.AnswerResponse:
     response = pb.AnswerResponse(text="".join(event.text for event in events if isinstance(event, Delta)))
     for event in events:
         match event:
-            case Started(answer_id, standalone):
+            case Started(answer_id, standalone, further):
                 response.answer_id, response.standalone_question = answer_id, standalone
+                response.further_searches.extend(further)
             case SourcesFound(sources):
                 response.sources.extend(source_message(source) for source in sources)
             case Finish():

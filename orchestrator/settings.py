@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from mesh.settings import ServiceSettings
+from orchestrator.splitting import Split
 
 
 class OrchestratorSettings(ServiceSettings):
@@ -23,6 +24,14 @@ class OrchestratorSettings(ServiceSettings):
     )
     neighbors: int = Field(
         default=0, ge=0, le=10, description="Chunks before and after a passage that may come with it."
+    )
+    sections: bool = Field(
+        default=False,
+        description="Whether the rest of a passage's section, the text under the same headings, may come with it.",
+    )
+    split_questions: Split = Field(
+        default=Split.LIKELY,
+        description="Questions that are searched for in two steps: never, likely (they seem to need two facts) or always.",
     )
     max_answers: int = Field(
         default=64, ge=1, description="Answers under way at most; beyond it questions are refused."

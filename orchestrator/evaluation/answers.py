@@ -5,9 +5,10 @@ from typing import Any, Protocol
 
 from orchestrator.evaluation import squad
 from orchestrator.evaluation.clients.answers import Heard
+from orchestrator.evaluation.clients.searches import Finds
 from orchestrator.evaluation.pacing import patiently
 from orchestrator.evaluation.records import Record
-from orchestrator.evaluation.retrieval import SHOWN_CHARACTERS, SHOWN_PASSAGES, Finds
+from orchestrator.evaluation.retrieval import SHOWN_CHARACTERS, SHOWN_PASSAGES, gold_names
 from orchestrator.evaluation.sets import Question, document_id
 from orchestrator.evaluation.support import SUPPORTED, CitedSentence, cited_sentences, supports
 from orchestrator.events import Citation
@@ -39,7 +40,7 @@ class AnswerMeasure:
 
     async def __call__(self, question: Question) -> tuple[Record, dict[str, str]]:
         """The record of a question, and the versions of index, prompt and model."""
-        only = self._gold(question) if self._gold_documents else []
+        only = gold_names(question, self._names) if self._gold_documents else []
         heard = await patiently(lambda: self._answers.ask(question.text, only))
         found = await patiently(lambda: self._searches.search(question.text, only))
         stands = [await patiently(lambda c=citation: self._stands(c)) for citation in heard.citations]
@@ -62,10 +63,6 @@ class AnswerMeasure:
     async def _stands(self, citation: Citation) -> bool:
         stored = await self._texts.text(citation.document, citation.version, citation.span)
         return stored is not None and stored.text == citation.quote
-
-    def _gold(self, question: Question) -> list[str]:
-        relevant = [document for document, grade in question.relevant.items() if grade >= 1]
-        return [self._names.get(document, document) for document in relevant]
 
     def _source_recall(self, question: Question, heard: Heard) -> float | None:
         """The share of the relevant documents that were among the sources."""

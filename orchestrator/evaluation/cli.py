@@ -13,6 +13,7 @@ from orchestrator.evaluation.clients.collections import CollectionSettings
 from orchestrator.evaluation.records import Kind
 from orchestrator.evaluation.runs import RunStore
 from orchestrator.evaluation.sets import Part
+from orchestrator.splitting import Split
 
 if TYPE_CHECKING:
     from orchestrator.evaluation.running import Evaluated, Plan
@@ -37,6 +38,7 @@ PartOption = Annotated[
 CountOption = Annotated[
     int | None, typer.Option("--questions", min=1, help="Ask so many of them, always the same ones.")
 ]
+GoldOption = Annotated[bool, typer.Option("--gold-documents", help="Only in the documents that are judged relevant.")]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Begin anew, even if such a run was broken off.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run, the beginning of its name, or latest.")]
 EmbedderOption = Annotated[str, typer.Option(help="Embedder of the set's own collection; the default one if left out.")]
@@ -60,6 +62,8 @@ def _retrieval(
     collection: CollectionOption = None,
     mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
     limit: Annotated[int, typer.Option(min=10, max=1000, help="Passages to ask for.")] = 200,
+    split: Annotated[Split, typer.Option(help="Questions to search for in two steps, as answers do.")] = Split.NEVER,
+    gold_documents: GoldOption = False,
     part: PartOption = Part.ALL,
     questions: CountOption = None,
     compare: CompareOption = None,
@@ -81,8 +85,8 @@ def _retrieval(
         terminal.fail(f"--mode {mode} is unknown: hybrid, dense and sparse are known.", code=2)
     own = CollectionSettings(embedder, chunk_tokens, overlap_tokens, language)
     plan = Plan(
-        Kind.RETRIEVAL, path, data, target, collection, own, part, questions, at_once, mode=mode, limit=limit,
-        compare_with=compare, gates=tuple(gate or ()), fresh=fresh,
+        Kind.RETRIEVAL, path, data, target, collection, own, part, questions, at_once, mode=mode, limit=limit, split=split,
+        gold_documents=gold_documents, compare_with=compare, gates=tuple(gate or ()), fresh=fresh,
     )  # fmt: skip
     _run(plan, as_json)
 
@@ -92,9 +96,10 @@ def _answers(
     collection: CollectionOption = None,
     model: Annotated[str, typer.Option(help="The model; the generator's default one if left out.")] = "",
     passages: Annotated[int | None, typer.Option(min=1, max=100, help="Passages to retrieve at most.")] = None,
-    gold_documents: Annotated[
-        bool, typer.Option("--gold-documents", help="Ask only of the documents that are judged relevant.")
-    ] = False,
+    gold_documents: GoldOption = False,
+    split: Annotated[
+        bool | None, typer.Option(help="Search in two steps, or never; the orchestrator's default if left out.")
+    ] = None,
     part: PartOption = Part.ALL,
     questions: CountOption = None,
     compare: CompareOption = None,
@@ -115,7 +120,8 @@ def _answers(
     own = CollectionSettings(embedder, chunk_tokens, overlap_tokens, language)
     plan = Plan(
         Kind.ANSWERS, path, data, target, collection, own, part, questions, at_once, model=model,
-        passage_limit=passages, gold_documents=gold_documents, compare_with=compare, gates=tuple(gate or ()), fresh=fresh,
+        passage_limit=passages, asked_split=split, gold_documents=gold_documents, compare_with=compare,
+        gates=tuple(gate or ()), fresh=fresh,
     )  # fmt: skip
     _run(plan, as_json)
 

@@ -19,8 +19,8 @@ _ONLY = "q"
 def ranking_scores(relevant: Mapping[str, int], ranking: Sequence[str]) -> dict[str, float]:
     """Scores of a ranking, the best document first.
 
-    `ndcg@10` counts a document by its grade; all others count one of 1 and more as relevant, and no other. `complete@10` is
-    1 when all relevant documents are among the first ten. At least one grade must be 1 or more.
+    `ndcg@10` counts a document by its grade; all others count one of 1 and more as relevant, and no other. `complete@5`
+    and `@10` are 1 when all relevant documents are among so many. At least one grade must be 1 or more.
     """
     run = [ScoredDoc(_ONLY, document, -float(rank)) for rank, document in enumerate(ranking)]
     binary = [Qrel(_ONLY, document, int(grade >= 1)) for document, grade in relevant.items()]
@@ -29,5 +29,4 @@ def ranking_scores(relevant: Mapping[str, int], ranking: Sequence[str]) -> dict[
     scores = {"ndcg@10": float(ir_measures.calc_aggregate([nDCG @ 10], graded, run)[nDCG @ 10])}
     scores |= {name: float(scored[measure]) for name, measure in _MEASURES.items()}
     needed = {document for document, grade in relevant.items() if grade >= 1}
-    scores["complete@10"] = float(needed <= set(ranking[:10]))
-    return scores
+    return scores | {f"complete@{first}": float(needed <= set(ranking[:first])) for first in (5, 10)}

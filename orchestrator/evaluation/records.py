@@ -27,7 +27,17 @@ COMPARED = {
 SIGNALS = ("relevance", "groundedness")
 """What a threshold for declining could be set on."""
 
-_RANKING = ("ndcg@10", "recall@100", "mrr@10", "map", "ndcg_binary@10", "recall@5", "recall@10", "complete@10")
+_RANKING = (
+    "ndcg@10",
+    "recall@100",
+    "mrr@10",
+    "map",
+    "ndcg_binary@10",
+    "recall@5",
+    "recall@10",
+    "complete@5",
+    "complete@10",
+)
 _RETRIEVAL = ("queries", *_RANKING, "answer@10", "search_ms_p50", "search_ms_p95", "failed")
 _RIGHTNESS = ("f1", "em", "contains")
 _SQUAD2 = ("f1_all", "em_all")

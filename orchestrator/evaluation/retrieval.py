@@ -1,9 +1,9 @@
 """Measures one question's ranking. A document's rank is that of its best passage."""
 
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from orchestrator.evaluation.clients.searches import Found
+from orchestrator.evaluation.clients.searches import Finds
 from orchestrator.evaluation.pacing import patiently
 from orchestrator.evaluation.rankings import ranking_scores
 from orchestrator.evaluation.records import Record
@@ -17,23 +17,21 @@ ANSWER_WITHIN = 10
 """Passages among which one should hold an answer."""
 
 
-class Finds(Protocol):
-    """Finds passages."""
-
-    async def search(self, text: str, documents: Sequence[str] = ()) -> Found:
-        """What fits a text best."""
-        ...
-
-
 class RetrievalMeasure:
-    """Measures questions against one collection. `known` are the corpus ids that its documents stand for."""
+    """Measures questions against one collection.
 
-    def __init__(self, searches: Finds, known: Collection[str]) -> None:
-        self._searches, self._known = searches, frozenset(known)
+    `names` are the display names of its documents by corpus id. With `gold_documents` a question is only searched for in the
+    documents that the set judges relevant: how well the right place of a long document is found.
+    """
+
+    def __init__(self, searches: Finds, names: Mapping[str, str], *, gold_documents: bool = False) -> None:
+        self._searches, self._names, self._known = searches, names, frozenset(names)
+        self._gold_documents = gold_documents
 
     async def __call__(self, question: Question) -> tuple[Record, dict[str, str]]:
         """The record of a question, and the version of the index."""
-        found = await patiently(lambda: self._searches.search(question.text))
+        only = gold_names(question, self._names) if self._gold_documents else []
+        found = await patiently(lambda: self._searches.search(question.text, only))
         documents = [document_id(passage.chunk.display_name, self._known) for passage in found.passages]
         ranking = list(dict.fromkeys(documents))
         scores: dict[str, float | None] = {**ranking_scores(question.relevant, ranking)}
@@ -42,6 +40,12 @@ class RetrievalMeasure:
         scores["search_ms"] = round(found.seconds * 1000, 2)
         shown = {"ranks": _ranks(question, ranking), "passages": _shown(question, documents, found.passages)}
         return Record(question.id, question.text, scores, shown), {"index": found.index}
+
+
+def gold_names(question: Question, names: Mapping[str, str]) -> list[str]:
+    """The display names of the documents that are judged relevant."""
+    relevant = [document for document, grade in question.relevant.items() if grade >= 1]
+    return [names.get(document, document) for document in relevant]
 
 
 def failed_ranking(question: Question, error: str) -> Record:

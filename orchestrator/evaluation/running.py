@@ -19,7 +19,7 @@ from orchestrator.evaluation.clients.collections import (
 )
 from orchestrator.evaluation.clients.corpus import own_collection, take_in
 from orchestrator.evaluation.clients.mesh import LiveMesh, live_mesh
-from orchestrator.evaluation.clients.searches import Searches
+from orchestrator.evaluation.clients.searches import Searches, SplittingSearches
 from orchestrator.evaluation.comparison import Comparison, compare
 from orchestrator.evaluation.gates import Gate, Judged, judge, parse_gate
 from orchestrator.evaluation.pacing import for_each
@@ -28,6 +28,7 @@ from orchestrator.evaluation.records import COMPARED, Kind, Record, curves, figu
 from orchestrator.evaluation.retrieval import RetrievalMeasure, failed_ranking
 from orchestrator.evaluation.runs import Header, OpenRun, RunStore, StoredRun
 from orchestrator.evaluation.sets import EvaluationSet, Part, Question, chosen
+from orchestrator.splitting import Split
 
 VERIFY_TIMEOUT_S = 30.0
 RELEVANCE_PASSAGES = 8
@@ -59,7 +60,7 @@ class Shows(Protocol):
 class Plan:
     """What to evaluate. `collection` None takes the set's corpus into a collection of its own.
 
-    `mode` and `limit` are for retrieval; `model`, `passage_limit` and `gold_documents` for answers.
+    `mode`, `limit` and `split` are for retrieval; `model`, `passage_limit` and `asked_split` for answers.
     """
 
     kind: Kind
@@ -73,8 +74,10 @@ class Plan:
     at_once: int = 4
     mode: str = "hybrid"
     limit: int = 200
+    split: Split = Split.NEVER
     model: str = ""
     passage_limit: int | None = None
+    asked_split: bool | None = None
     gold_documents: bool = False
     compare_with: str | None = None
     gates: tuple[str, ...] = ()
@@ -82,11 +85,10 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """What makes this measurement another one than that of the same set under other settings."""
-        common = {"part": str(self.part), "count": self.count}
+        common = {"part": str(self.part), "count": self.count, "gold_documents": self.gold_documents}
         if self.kind is Kind.RETRIEVAL:
-            return common | {"mode": self.mode, "limit": self.limit}
-        asked = {"model": self.model, "passage_limit": self.passage_limit, "gold_documents": self.gold_documents}
-        return common | asked
+            return common | {"mode": self.mode, "limit": self.limit, "split": str(self.split)}
+        return common | {"model": self.model, "passage_limit": self.passage_limit, "split": self.asked_split}
 
 
 @dataclass(frozen=True)
@@ -205,9 +207,11 @@ async def _names(mesh: LiveMesh, collection: str, prepared: Prepared, shows: Sho
 
 def _measure(mesh: LiveMesh, plan: Plan, collection: str, names: Mapping[str, str]) -> Measure:
     if plan.kind is Kind.RETRIEVAL:
-        return RetrievalMeasure(Searches(mesh.retriever, collection, plan.mode, plan.limit), names)
+        searches = Searches(mesh.retriever, collection, plan.mode, plan.limit)
+        splitting = SplittingSearches(searches, plan.split, plan.limit)
+        return RetrievalMeasure(splitting, names, gold_documents=plan.gold_documents)
     return AnswerMeasure(
-        Asker(mesh.orchestrator, collection, plan.model, plan.passage_limit),
+        Asker(mesh.orchestrator, collection, plan.model, plan.passage_limit, plan.asked_split),
         Searches(mesh.retriever, collection, "hybrid", RELEVANCE_PASSAGES),
         IngestClient(mesh.ingest, VERIFY_TIMEOUT_S),
         names,

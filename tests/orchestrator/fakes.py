@@ -69,9 +69,10 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
             raise NotFound(f"There is no collection {request.collection}.", field="collection")
         ranked = sorted(self.chunks, key=lambda chunk: self._fit(request.text, chunk), reverse=True)
         passages = [
-            ret.Passage(chunk=chunk, score=self._fit(request.text, chunk), dense_score=self._fit(request.text, chunk))
+            ret.Passage(chunk=chunk, score=self._fit(request.text, chunk), dense_score=self._fit(request.text, chunk),
+                        before=self._near(chunk, -request.neighbors), after=self._near(chunk, request.neighbors))
             for chunk in ranked[: request.limit]
-        ]
+        ]  # fmt: skip
         return ret.SearchResponse(passages=passages, index_version="default-1", corpus_version=corpus)
 
     async def GetCorpusVersion(self, request, context):
@@ -87,6 +88,12 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         if self.failure:
             raise self.failure
         return ret.EmbedResponse(vectors=[ret.Vector(values=bag_of_words(text)) for text in request.texts])
+
+    def _near(self, hit: ret.Chunk, reach: int) -> list[ret.Chunk]:
+        """The chunks of its document up to so many places before it (negative) or after it."""
+        low, high = sorted((hit.index, hit.index + reach))
+        same = [chunk for chunk in self.chunks if chunk.document == hit.document]
+        return [chunk for chunk in same if low <= chunk.index <= high and chunk.index != hit.index]
 
     @staticmethod
     def _fit(query: str, chunk: ret.Chunk) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.json_format import MessageToDict
 from sqlalchemy import text
 
 from mesh.database import database_url, open_database
@@ -71,7 +72,7 @@ async def test_an_answer_is_kept_with_all_that_it_came_from(mesh: FakeMesh, clie
     assert kept.finish.HasField("seed")
     assert kept.question.sampling.seed == answer.finish.seed == mesh.generator.requests[0].sampling.seed
     assert list(kept.question.sampling.stop) == ["END"]
-    assert kept.settings["passage_limit"] == 8
+    assert MessageToDict(kept.settings)["reach"]["passage_limit"] == 8
     assert kept.create_time.ToMicroseconds() > 0
 
 

@@ -33,18 +33,25 @@ class Heard:
 
 
 class Asker:
-    """Asks about one collection. An empty model is the generator's default."""
+    """Asks about one collection. An empty model is the generator's default, and a `split` of None the orchestrator's."""
 
-    def __init__(self, channel: grpc.aio.Channel, collection: str, model: str, passage_limit: int | None) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        collection: str,
+        model: str,
+        passage_limit: int | None,
+        split: bool | None = None,
+    ) -> None:
         self._stub = OrchestratorServiceStub(channel)
-        self._collection, self._model, self._passage_limit = collection, model, passage_limit
+        self._collection, self._model, self._passage_limit, self._split = collection, model, passage_limit, split
 
     async def ask(self, text: str, documents: Sequence[str] = ()) -> Heard:
         """The answer, from the documents of these display names where any are given."""
         question = pb.Question(
             text=text, collection=f"collections/{self._collection}", passage_limit=self._passage_limit,
             model=f"models/{self._model}" if self._model else "", filter=only_documents(documents),
-            cache=CacheControl(no_cache=True, no_store=True),
+            split=self._split, cache=CacheControl(no_cache=True, no_store=True),
         )  # fmt: skip
         started_s, first_s = time.perf_counter(), 0.0
         events: list[pb.StreamAnswerResponse] = []

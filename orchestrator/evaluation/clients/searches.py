@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc.aio
 
@@ -12,6 +13,7 @@ from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.cache_pb2 import CacheControl
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from orchestrator.sources import Chunk, Passage, Span
+from orchestrator.splitting import Split, merged, second_search
 
 TIMEOUT_S = 60.0
 
@@ -23,6 +25,14 @@ class Found:
     passages: tuple[Passage, ...]
     index: str
     seconds: float
+
+
+class Finds(Protocol):
+    """Finds passages."""
+
+    async def search(self, text: str, documents: Sequence[str] = ()) -> Found:
+        """What fits a text best, among the documents of these display names where any are given."""
+        ...
 
 
 class Searches:
@@ -44,6 +54,23 @@ class Searches:
             response = await self._stub.Search(request, timeout=TIMEOUT_S)
         seconds = time.perf_counter() - started_s
         return Found(tuple(_passage(found) for found in response.passages), response.index_version, seconds)
+
+
+class SplittingSearches:
+    """Searches as the orchestrator does where a question may need two facts. Both searches' seconds count."""
+
+    def __init__(self, searches: Finds, split: Split, limit: int) -> None:
+        self._searches, self._split, self._limit = searches, split, limit
+
+    async def search(self, text: str, documents: Sequence[str] = ()) -> Found:
+        """What fits a text best, in one step or two."""
+        first = await self._searches.search(text, documents)
+        further = second_search(text, first.passages[0]) if first.passages and self._split.applies(text) else ""
+        if not further:
+            return first
+        second = await self._searches.search(further, documents)
+        passages = merged(first.passages, second.passages, self._limit)
+        return Found(passages, first.index, first.seconds + second.seconds)
 
 
 def only_documents(names: Sequence[str]) -> filter_pb2.Filter:

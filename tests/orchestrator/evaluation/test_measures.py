@@ -7,13 +7,14 @@ import pytest
 
 from orchestrator.evaluation.answers import AnswerMeasure, failed_answer, known_names
 from orchestrator.evaluation.clients.answers import Heard
-from orchestrator.evaluation.clients.searches import Found
+from orchestrator.evaluation.clients.searches import Found, SplittingSearches
 from orchestrator.evaluation.records import Kind, figures, measurable
 from orchestrator.evaluation.retrieval import RetrievalMeasure, failed_ranking
 from orchestrator.evaluation.sets import Question
 from orchestrator.events import Citation
 from orchestrator.ports import StoredText
 from orchestrator.sources import Chunk, Passage, Source, Span
+from orchestrator.splitting import Split
 
 TEXT = "Marlene Oduya keeps the spare key. It hangs in a blue tin."
 QUESTION = Question("q1", "Who keeps the spare key?", {"keys": 1, "kiln": 0}, ("Marlene Oduya",), True)
@@ -87,7 +88,7 @@ def measure(answers: Orchestrator, *, gold: bool = False) -> AnswerMeasure:
 
 
 async def test_a_documents_rank_is_that_of_its_best_passage() -> None:
-    record, versions = await RetrievalMeasure(Search(), {"keys", "kiln"})(QUESTION)
+    record, versions = await RetrievalMeasure(Search(), {"keys": "keys.txt", "kiln": "kiln.txt"})(QUESTION)
     assert versions == {"index": "i1"}
     assert record.scores["mrr@10"] == 0.5
     assert record.scores["answer@10"] == 1
@@ -96,6 +97,31 @@ async def test_a_documents_rank_is_that_of_its_best_passage() -> None:
     assert [(each["document"], each["relevant"]) for each in record.shown["passages"]] == [
         ("kiln", False), ("kiln", False), ("keys", True),
     ]  # fmt: skip
+
+
+async def test_the_right_documents_alone_can_be_searched() -> None:
+    search = Search()
+    await RetrievalMeasure(search, {"keys": "keys.txt", "kiln": "kiln.txt"}, gold_documents=True)(QUESTION)
+    assert search.asked == [["keys.txt"]]
+
+
+async def test_a_question_that_needs_two_facts_is_searched_for_twice() -> None:
+    """As the orchestrator does it: `splitting.py`."""
+    texts: list[str] = []
+
+    class Hops:
+        async def search(self, text: str, documents: Sequence[str] = ()) -> Found:
+            texts.append(text)
+            name = "keys.txt" if len(texts) > 1 else "kiln.txt"
+            return Found((passage(name, 0, "Marlene Oduya fires the kiln."),), "i1", 0.0125)
+
+    asked = "What is kept by the woman who fires the kiln?"
+    found = await SplittingSearches(Hops(), Split.LIKELY, 5).search(asked)
+    assert texts == [asked, "kept woman Marlene Oduya"]
+    assert [each.chunk.display_name for each in found.passages] == ["kiln.txt", "keys.txt"]
+    assert found.seconds == 0.025
+    texts.clear()
+    assert len((await SplittingSearches(Hops(), Split.NEVER, 5).search(asked)).passages) == len(texts) == 1
 
 
 async def test_a_right_answer_with_a_good_citation() -> None:
