@@ -13,9 +13,8 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 
-from generator.engines.base import EngineInfo, EngineLaunch, EngineRequest
+from generator.engines.base import EngineInfo, EngineLaunch, EngineRequest, EngineState
 from generator.wire import Add, Cancel, FromWorker, Load, Progress, Ready, Stepped, ToWorker, Unpacker, pack
 from mesh import logs
 from mesh.errors import InvalidInput, MurpheyError, Unavailable
@@ -25,14 +24,6 @@ log = logs.get(__name__)
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.2, 30.0
 _FAILURES_UNTIL_FAILED = 3
 _STOP_GRACE_S = 2.0
-
-
-class EngineState(Enum):
-    """Whether the engine can be used."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
 
 
 class _Mailbox:

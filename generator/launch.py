@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from generator.engines.base import EngineLaunch
+from generator.model_settings import ModelSettings
 from generator.prepare import PreparedModel, fingerprint
-from generator.settings import GeneratorSettings
 from mesh.errors import InvalidInput
 
 
-async def engine_launch(settings: GeneratorSettings, source: Path | str, prepared: PreparedModel) -> EngineLaunch:
+async def engine_launch(settings: ModelSettings, source: Path | str, prepared: PreparedModel) -> EngineLaunch:
     """InvalidInput when the settings ask for what the engine cannot do."""
     engine = choose_engine(settings, source)
     weights = prepared.card.source_version or await asyncio.to_thread(fingerprint, source)
@@ -30,7 +30,7 @@ async def engine_launch(settings: GeneratorSettings, source: Path | str, prepare
     )
 
 
-def choose_engine(settings: GeneratorSettings, source: Path | str) -> str:
+def choose_engine(settings: ModelSettings, source: Path | str) -> str:
     """`auto`: openvino where it can read the model and a CPU is to run it."""
     if settings.engine != "auto":
         return settings.engine
@@ -40,7 +40,7 @@ def choose_engine(settings: GeneratorSettings, source: Path | str) -> str:
     return "openvino" if readable and plain and on_cpu else "transformers"
 
 
-def _openvino_options(settings: GeneratorSettings, prepared: PreparedModel, weights: str) -> dict[str, Any]:
+def _openvino_options(settings: ModelSettings, prepared: PreparedModel, weights: str) -> dict[str, Any]:
     for field in ("dtype", "quantization"):
         if getattr(settings, field) not in ("auto", "none"):
             message = (
@@ -56,7 +56,7 @@ def _openvino_options(settings: GeneratorSettings, prepared: PreparedModel, weig
     }
 
 
-def _transformers_options(settings: GeneratorSettings, prepared: PreparedModel, weights: str) -> dict[str, Any]:
+def _transformers_options(settings: ModelSettings, prepared: PreparedModel, weights: str) -> dict[str, Any]:
     card = prepared.card
     return {
         "device": settings.device,

@@ -2,7 +2,7 @@
 
 from google.protobuf.duration_pb2 import Duration
 
-from generator.host import EngineState
+from generator.engines.base import EngineState
 from generator.models import ModelView
 from generator.requests import (
     ChatMessage,
@@ -81,29 +81,29 @@ def sampling(message: sampling_pb2.SamplingParams) -> Sampling:
     )
 
 
-def completion_event(event: CompletionEvent, model: str, version: str) -> pb.StreamGenerateResponse:
+def completion_event(event: CompletionEvent) -> pb.StreamGenerateResponse:
     """One event of a stream."""
     if isinstance(event, Delta):
         return pb.StreamGenerateResponse(delta=pb.Delta(text=event.text, tokens=event.tokens))
     if isinstance(event, Started):
         started = pb.Started(
             request_id=event.request_id,
-            model=f"models/{model}",
-            model_version=version,
+            model=f"models/{event.by.model}",
+            model_version=event.by.version,
             prompt_tokens=event.prompt_tokens,
         )
         return pb.StreamGenerateResponse(started=started)
-    return pb.StreamGenerateResponse(finish=finish(event, model, version))
+    return pb.StreamGenerateResponse(finish=finish(event))
 
 
-def finish(event: Finish, model: str, version: str) -> pb.Finish:
+def finish(event: Finish) -> pb.Finish:
     """How a completion ended."""
     usage, timings = event.usage, event.timings
     return pb.Finish(
         reason=_REASONS[event.reason],
         usage=pb.Usage(prompt_tokens=usage.prompt, cached_tokens=usage.cached, completion_tokens=usage.completion),
-        model=f"models/{model}",
-        model_version=version,
+        model=f"models/{event.by.model}",
+        model_version=event.by.version,
         timings=pb.Timings(
             queue=_duration(timings.queue_s), prefill=_duration(timings.prefill_s), decode=_duration(timings.decode_s)
         ),

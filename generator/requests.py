@@ -71,11 +71,20 @@ class FinishReason(Enum):
 
 
 @dataclass(frozen=True)
+class Answerer:
+    """The model that answers, by its id here, and its version."""
+
+    model: str
+    version: str
+
+
+@dataclass(frozen=True)
 class Started:
-    """The request is admitted."""
+    """The request is admitted. `prompt_tokens` is 0 where only the engine can count them, and it has not told yet."""
 
     request_id: str
     prompt_tokens: int
+    by: Answerer
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,15 @@ class Finish:
     reason: FinishReason
     usage: Usage
     timings: Timings
+    by: Answerer
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens of prompts, in their order, and the id of the model whose tokenizer counted."""
+
+    tokens: tuple[int, ...]
+    model: str
 
 
 CompletionEvent = Started | Delta | Finish

@@ -31,8 +31,11 @@ _NUMBERS: dict[str, tuple[float, float]] = {
 _ABOVE_ZERO: dict[str, float] = {"top_p": 1, "repetition_penalty": 10, "time_limit_s": math.inf}
 
 
-def check(sampling: Sampling, supported: frozenset[str], engine: str, vocabulary_tokens: int) -> None:
-    """InvalidInput when a field is out of its range or set although `engine` honours only `supported`."""
+def check(sampling: Sampling, supported: frozenset[str], engine: str, vocabulary_tokens: int | None) -> None:
+    """InvalidInput when a field is out of its range or set although `engine` honours only `supported`.
+
+    `vocabulary_tokens` is None where it is not known.
+    """
     for field in fields(sampling):
         if getattr(sampling, field.name) not in (None, ()) and wire_name(field.name) not in supported:
             raise _wrong(field.name, f"is set, but the engine {engine} cannot honour it; leave it unset")
@@ -64,7 +67,7 @@ def _check_numbers(sampling: Sampling) -> None:
             raise _wrong(name, f"is {value}; it must be {limit}")
 
 
-def _check_lists(sampling: Sampling, vocabulary_tokens: int) -> None:
+def _check_lists(sampling: Sampling, vocabulary_tokens: int | None) -> None:
     limits = {"stop": MAX_STOP_STRINGS, "stop_token_ids": MAX_STOP_TOKEN_IDS, "bad_words": MAX_BAD_WORDS}
     for name, limit in limits.items():
         values = getattr(sampling, name)
@@ -75,8 +78,9 @@ def _check_lists(sampling: Sampling, vocabulary_tokens: int) -> None:
     if (length := sum(map(len, sampling.bad_words))) > MAX_BAD_WORD_CHARACTERS:
         raise _wrong("bad_words", f"has {length} characters in all; at most {MAX_BAD_WORD_CHARACTERS} are allowed")
     for token in sampling.stop_token_ids:
-        if not 0 <= token < vocabulary_tokens:
-            raise _wrong("stop_token_ids", f"has {token}; the model's tokens are 0 to {vocabulary_tokens - 1}")
+        if token < 0 or (vocabulary_tokens is not None and token >= vocabulary_tokens):
+            last = "" if vocabulary_tokens is None else f" to {vocabulary_tokens - 1}"
+            raise _wrong("stop_token_ids", f"has {token}; the model's tokens are 0{last}")
 
 
 def _check_guidance(sampling: Sampling) -> None:

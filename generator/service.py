@@ -6,7 +6,7 @@ from contextlib import aclosing
 import grpc.aio
 
 from generator.messages import completion_event, finish, model_message, prompt, sampling
-from generator.models import ModelCatalog, ServedModel
+from generator.models import Model, ModelCatalog
 from generator.requests import Delta, Finish
 from mesh.paging import decode_token, encode_token, page_size
 from murphey.generator.v1 import generator_pb2 as pb
@@ -28,7 +28,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
                 if isinstance(event, Delta):
                     texts.append(event.text)
                 elif isinstance(event, Finish):
-                    return pb.GenerateResponse(text="".join(texts), finish=finish(event, model.id, model.info.version))
+                    return pb.GenerateResponse(text="".join(texts), finish=finish(event))
         raise RuntimeError("a completion ended without a finish")
 
     async def StreamGenerate(
@@ -38,7 +38,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         model = self._catalog.get(request.model)
         async with aclosing(model.complete(prompt(request.prompt), sampling(request.sampling))) as events:
             async for event in events:
-                yield completion_event(event, model.id, model.info.version)
+                yield completion_event(event)
 
     async def CountTokens(
         self, request: pb.CountTokensRequest, context: grpc.aio.ServicerContext
@@ -48,7 +48,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         prompts = [prompt(one, f"prompts[{index}]") for index, one in enumerate(request.prompts)]
         counts = await model.count(prompts)
         return pb.CountTokensResponse(
-            tokens=counts, model=f"models/{model.id}", context_tokens=model.info.context_tokens
+            tokens=counts.tokens, model=f"models/{counts.model}", context_tokens=model.view().context_tokens
         )
 
     async def ListModels(
@@ -68,5 +68,5 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         """One model."""
         return pb.GetModelResponse(model=self._message(self._catalog.get(request.name, "name")))
 
-    def _message(self, model: ServedModel) -> pb.Model:
+    def _message(self, model: Model) -> pb.Model:
         return model_message(model.view(), default=model is self._catalog.default)

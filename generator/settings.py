@@ -1,56 +1,48 @@
-"""The generator's settings."""
+"""The generator's settings: its model, the models beside it, and the chains that models make."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from generator.model_settings import ModelSettings
+from mesh.names import resource_id
 from mesh.settings import ServiceSettings
 
 
-class GeneratorSettings(ServiceSettings):
+class GeneratorSettings(ServiceSettings, ModelSettings):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Defaults serve a small real model on a CPU."""
 
     service: ClassVar[str] = "generator"
 
-    model: str = Field(
-        default="smollm2-135m-instruct",
-        description="What `murphey models pull` fetches, or a folder, a GGUF file or a hub id.",
-    )
     serve_as: str = Field(default="", description="The model's id in `models/{id}`; the default is made from `model`.")
-    engine: Literal["auto", "openvino", "transformers"] = Field(
-        default="auto", description="auto: openvino for GGUF files and OpenVINO IR on a CPU, transformers otherwise."
+    also: dict[str, ModelSettings] = Field(
+        default_factory=dict, description="More models by their ids, each with the settings that `model` has."
     )
-    device: str = Field(
-        default="auto", description="auto, cpu, cuda, cuda:1 …; auto takes a CUDA device where there is one."
+    fallbacks: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Chains by their ids: the models that are asked one after the other until one answers.",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="transformers engine only."
+    default_model: str = Field(
+        default="", description="The model or chain that answers when none is named; the default is `model`."
     )
-    quantization: Literal["none", "int8", "int4"] = Field(
-        default="none", description="Weights; transformers engine only."
+    fallback_after_s: float = Field(
+        default=30.0, gt=0, description="A model of a chain that has said nothing for so long is left for the next."
     )
-    kv_cache_gb: float | None = Field(
-        default=None,
-        gt=0,
-        description="Memory for keys and values, in 10^9 bytes; by default 0.75 on a CPU, what is free on CUDA.",
+    breaker_failures: int = Field(
+        default=5, ge=1, description="Failures in a row after which a model or server is left alone for a while."
     )
-    context_tokens: int | None = Field(
-        default=None, ge=2, description="Less than the model's own context, to save memory."
-    )
-    max_running_requests: int = Field(default=64, ge=1, description="Requests that are decoded at the same time.")
-    max_pending_tokens: int = Field(
-        default=131_072,
-        ge=1,
-        description="Tokens, prompt and completion, of running and waiting requests; refused beyond.",
-    )
-    max_batch_tokens: int | None = Field(
-        default=None,
-        ge=16,
-        description="Tokens a step at most: a longer prompt is split, so that others go on. 256 on a CPU.",
+    breaker_open_s: float = Field(
+        default=5.0, gt=0, description="How long, the first time; twice as long each time on."
     )
 
     @property
     def prepared(self) -> Path:
         """Where tokenizers and templates of models are kept."""
         return self.models / ".prepared"
+
+    @model_validator(mode="after")
+    def _names_are_ids(self) -> Self:
+        for name in (*self.also, *self.fallbacks):
+            resource_id(f"models/{name}", "models")
+        return self

@@ -55,7 +55,7 @@ class PromptTokenizer:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, prompts: Sequence[Prompt], *, special: bool) -> list[list[int]]:
-        if sum(_characters(prompt) for prompt in prompts) <= _INLINE_CHARACTERS:
+        if sum(characters(prompt) for prompt in prompts) <= _INLINE_CHARACTERS:
             return [self._ids(prompt, special) for prompt in prompts]
         if self._waiting >= _MAX_WAITING:
             raise Overloaded("Too many long prompts wait to be tokenized. Try again in a second.", retry_after_s=1.0)
@@ -69,10 +69,14 @@ class PromptTokenizer:
     def _ids(self, prompt: Prompt, special: bool) -> list[int]:
         if not prompt.chat:
             return self._encode(self._tokenizer, prompt.text, special)
-        texts = [message.text for message in prompt.chat]
-        if self._specials is None or not any(self._specials.search(text) for text in texts):
+        if not self.quotes_control_tokens(prompt.chat):
             return self._encode(self._tokenizer, self.render(prompt.chat), False)
         return self._quoted_ids(prompt.chat)
+
+    def quotes_control_tokens(self, chat: Sequence[ChatMessage]) -> bool:
+        """Whether a message's text holds what would be a control token if it were the template's."""
+        specials = self._specials
+        return specials is not None and any(specials.search(message.text) for message in chat)
 
     def _quoted_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
         """The template's own text may hold control tokens, the messages' texts are read as plain text."""
@@ -114,7 +118,8 @@ def check_chat(chat: Sequence[ChatMessage]) -> None:
             raise InvalidInput(f"{field} is system; only the first message may be.", field=field)
 
 
-def _characters(prompt: Prompt) -> int:
+def characters(prompt: Prompt) -> int:
+    """Of all its text."""
     return len(prompt.text) + sum(len(message.text) for message in prompt.chat)
 
 

@@ -1,14 +1,24 @@
 """What every engine does, and what crosses between the server and the engine's process.
 
 An engine schedules and samples; it knows tokens only. Text, stop strings and time limits are the worker's
-(`generator/worker.py`), so that they mean the same on every engine. An engine is used from one thread.
+(`generator/worker.py`), so that they mean the same on every engine. An engine is used from one thread. A remote engine is
+another server's: it takes text and gives text, and is used from the event loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from generator.requests import FinishReason, Sampling
+from generator.requests import FinishReason, Prompt, Sampling, Usage
+
+
+class EngineState(Enum):
+    """Whether the engine can be used."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -86,3 +96,69 @@ class EngineLaunch:
     options: dict[str, Any]
     tokenizer: str
     stop_token_ids: frozenset[int]
+
+
+@dataclass(frozen=True)
+class RemoteRequest:
+    """A prompt for a remote engine. With `ids` those are to be completed, which are the prompt's."""
+
+    prompt: Prompt
+    max_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    ids: tuple[int, ...] | None = None
+
+
+class Opened(NamedTuple):
+    """A server has taken the request up; `version` is of the model there."""
+
+    version: str
+
+
+class RemoteText(NamedTuple):
+    """New text, never empty, and how many tokens it came from as far as the server tells."""
+
+    text: str
+    tokens: int
+
+
+class RemoteEnd(NamedTuple):
+    """The completion is over. `counted` is whether the server itself told the usage; else it is what was seen of it."""
+
+    finish: FinishReason
+    usage: Usage
+    counted: bool
+    version: str
+
+
+class RemoteEngine(Protocol):
+    """A model behind servers of its own, which tokenize, apply the chat template and schedule by themselves."""
+
+    state: EngineState
+    state_message: str
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """What the servers said of the model; None until one has answered."""
+        ...
+
+    @property
+    def counts(self) -> bool:
+        """Whether the servers count tokens."""
+        ...
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether a prompt may be token ids."""
+        ...
+
+    async def count(self, prompt: Prompt, *, special: bool) -> int:
+        """Tokens of a prompt, with the special tokens of a text where `special`."""
+        ...
+
+    def run(self, request: RemoteRequest) -> AsyncGenerator[Opened | RemoteText | RemoteEnd]:
+        """Runs a request; the last is RemoteEnd. Closing the iterator early makes the server stop.
+
+        An Opened may come again, from another server, as long as no text has come. Unavailable, Overloaded,
+        FailedPrecondition or InvalidInput as the servers answer.
+        """
+        ...

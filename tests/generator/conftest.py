@@ -19,6 +19,7 @@ from generator.service import GeneratorServicer
 from generator.settings import GeneratorSettings
 from generator.tokens import PromptTokenizer
 from mesh.server import Hosted, Readiness, serving
+from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1 import generator_pb2_grpc as rpc
 from tests.generator.fakes import CONTEXT_TOKENS, launch, prepared_model
 
@@ -35,6 +36,14 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+async def begun(call: grpc.aio.UnaryStreamCall) -> None:
+    """Reads up to the first text; an iterator that is dropped would end the call."""
+    event = await call.read()
+    while isinstance(event, pb.StreamGenerateResponse) and not event.HasField("delta"):
+        event = await call.read()
+    assert event, "the stream ended without text"
 
 
 @asynccontextmanager

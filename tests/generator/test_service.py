@@ -14,7 +14,7 @@ from generator.app import SERVICE
 from mesh.errors import Unavailable, from_rpc_error
 from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1.sampling_pb2 import Guidance, SamplingParams
-from tests.generator.conftest import RunningGenerator, open_generator, until
+from tests.generator.conftest import RunningGenerator, begun, open_generator, until
 from tests.generator.fakes import CONTEXT_TOKENS, Script
 
 FOREVER = SamplingParams(seed=Script.FOREVER)
@@ -40,14 +40,6 @@ async def _comes_to_run(generator: RunningGenerator, count: int) -> None:
     async with asyncio.timeout(60):
         while await _running(generator) != count:
             pass
-
-
-async def _begun(call: grpc.aio.UnaryStreamCall) -> None:
-    """Reads up to the first text; an iterator that is dropped would end the call."""
-    event = await call.read()
-    while isinstance(event, pb.StreamGenerateResponse) and not event.HasField("delta"):
-        event = await call.read()
-    assert event, "the stream ended without text"
 
 
 async def test_a_stream_starts_brings_text_and_finishes_once(generator: RunningGenerator) -> None:
@@ -155,7 +147,7 @@ async def test_an_unknown_model_is_not_found(generator: RunningGenerator) -> Non
 async def test_cancelling_the_call_frees_the_slot(generator: RunningGenerator) -> None:
     places = generator.model.admission
     call = _stream(generator, "forever", FOREVER)
-    await _begun(call)
+    await begun(call)
     assert await _running(generator) == 1
     call.cancel()
     await _comes_to_run(generator, 0)
@@ -195,7 +187,7 @@ async def test_the_tokens_of_a_few_large_requests_fill_it_as_many_small_ones_do(
     async with open_generator(tmp_path, limits, step_s=0.1) as generator:
         sampling = SamplingParams(seed=Script.FOREVER, max_tokens=CONTEXT_TOKENS)
         large = _stream(generator, "a", sampling)
-        await _begun(large)
+        await begun(large)
         with pytest.raises(grpc.aio.AioRpcError, match=f"{CONTEXT_TOKENS} tokens are pending") as caught:
             await generator.stub.Generate(pb.GenerateRequest(prompt=_text("a" * 101)))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -206,7 +198,7 @@ async def test_the_tokens_of_a_few_large_requests_fill_it_as_many_small_ones_do(
 
 async def test_a_dying_engine_is_unavailable_and_the_model_loads_again(generator: RunningGenerator) -> None:
     call = _stream(generator, "forever", FOREVER)
-    await _begun(call)
+    await begun(call)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await generator.stub.Generate(DIE)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,132 @@
+"""What servers say when they fail, as this program's errors.
+
+Three shapes of a body are met: {"error": {"message", "type", "param", "code"}} (OpenAI, vLLM), {"object": "error",
+"message", …} (older vLLM, trtllm-serve), {"error": "text"} (proxies, and vLLM without its key). The message is passed on
+cut short, and not at all when it quotes the prompt.
+"""
+
+import email.utils
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from generator.engines.base import RemoteRequest
+from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError, Overloaded, Unavailable
+
+_MOST_SAID = 300
+_QUOTE = 16
+"""So many characters in a row that stand in the prompt too are a quote of it."""
+_LONGEST_RETRY_S = 300.0
+_FIELDS = {
+    "max_completion_tokens": "max_tokens", "max_tokens": "max_tokens", "min_tokens": "min_tokens", "top_p": "top_p",
+    "temperature": "temperature", "top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty",
+    "presence_penalty": "presence_penalty", "frequency_penalty": "frequency_penalty", "seed": "seed", "stop": "stop",
+    "stop_token_ids": "stop_token_ids",
+}  # fmt: skip
+"""What a server calls a field, and we."""
+_LENGTH = re.compile(r"context length|context window|max_model_len|max_seq_len|too long|maximum.*tokens", re.IGNORECASE)
+_FORM = re.compile(r"grammar|regex|schema|structured|guid(ed|ance)|response_format", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A server's own words. `code` is an HTTP status, 0 where it tells none."""
+
+    message: str
+    param: str
+    code: int
+
+
+def said_in(body: Any) -> Said | None:
+    """What an error object says; None when it is none."""
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error", body if body.get("object") == "error" else None)
+    if error is None:
+        return None
+    if not isinstance(error, dict):
+        return Said(str(error), "", 0)
+    code = error.get("code")
+    known = isinstance(code, int) or (isinstance(code, str) and code.isdecimal())
+    return Said(str(error.get("message") or ""), str(error.get("param") or ""), int(code) if known and code else 0)
+
+
+def refusal(response: httpx2.Response, body: bytes, server: str, request: RemoteRequest) -> MurpheyError:
+    """Of an answer that is no 200."""
+    try:
+        said = said_in(json.loads(body))
+    except ValueError:  # a proxy's page
+        said = None
+    said = said or Said("", "", 0)
+    return error_of(
+        Said(said.message, said.param, response.status_code), server, request, _retry_after_s(response.headers)
+    )
+
+
+def error_of(said: Said, server: str, request: RemoteRequest, retry_after_s: float | None = None) -> MurpheyError:
+    """By the status: who is at fault, and whether trying again helps."""
+    words = _words(said, request)
+    if said.code == 429:
+        return Overloaded(f"The server {server} is full{words}. Try again later.", retry_after_s=retry_after_s or 1.0)
+    if said.code in (400, 413, 422):
+        return _invalid(said, words, server, request)
+    if said.code in (401, 403):
+        message = f"The server {server} refuses the generator's key{words}. Set api_key in the generator's settings."
+        return FailedPrecondition(message)
+    if said.code in (404, 405, 501) or 300 <= said.code < 400:
+        message = f"The server {server} does not serve what the generator asks it for{words}. Check urls and model."
+        return FailedPrecondition(message)
+    status = f" with status {said.code}" if said.code else ""
+    return Unavailable(f"The server {server} failed{status}{words}. Try again.", retry_after_s=retry_after_s or 1.0)
+
+
+def lost(error: httpx2.HTTPError, server: str) -> Unavailable:
+    """Of a connection that could not be made or did not hold."""
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        return Unavailable(f"The server {server} cannot be reached ({type(error).__name__}). Is it running?")
+    if isinstance(error, httpx2.TimeoutException):
+        return Unavailable(f"The server {server} said nothing for too long ({type(error).__name__}). Try again.")
+    return Unavailable(f"The connection to the server {server} broke ({type(error).__name__}). Try again.")
+
+
+def _invalid(said: Said, words: str, server: str, request: RemoteRequest) -> InvalidInput:
+    if said.param in _FIELDS and said.param != "max_tokens":
+        field = f"sampling.{_FIELDS[said.param]}"
+    elif request.sampling.guidance is not None and _FORM.search(said.message):
+        field = f"sampling.guidance.{request.sampling.guidance.kind}"
+    elif said.param in ("messages", "prompt", "max_tokens", "input_tokens") or _LENGTH.search(said.message):
+        field = "prompt"
+    else:
+        return InvalidInput(f"The server {server} refuses the request{words}.")
+    return InvalidInput(f"{field} is refused by the server {server}{words}.", field=field)
+
+
+def _words(said: Said, request: RemoteRequest) -> str:
+    message = " ".join(said.message[:_MOST_SAID].split()).rstrip(". ")
+    return f": {message}" if message and not _quotes(message, request) else ""
+
+
+def _quotes(message: str, request: RemoteRequest) -> bool:
+    """Whether the caller's own text stands in it, which is nobody's to repeat in an error or a log."""
+    prompt = " ".join(" ".join([request.prompt.text, *(turn.text for turn in request.prompt.chat)]).split())
+    last = max(1, len(message) - _QUOTE + 1)
+    return bool(prompt) and any(message[at : at + _QUOTE] in prompt for at in range(last)) and len(message) >= _QUOTE
+
+
+def _retry_after_s(headers: httpx2.Headers) -> float | None:
+    """Retry-After, in seconds or as a date."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.1), _LONGEST_RETRY_S) if seconds == seconds else None
