@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from mesh.caching import ByteCache, Use, digest
 from murphey.retriever.v1 import retriever_pb2 as pb
+from retriever.catalog import CollectionRecord
 from retriever.corpus import CorpusVersions
 
 _FAST = 1
@@ -22,15 +23,22 @@ class KeptSearches:
         """The states of the indexes."""
 
     async def search(
-        self, request: pb.SearchRequest, index: str, use: Use, search: Callable[[], Awaitable[pb.SearchResponse]]
+        self,
+        request: pb.SearchRequest,
+        record: CollectionRecord,
+        use: Use,
+        search: Callable[[], Awaitable[pb.SearchResponse]],
     ) -> pb.SearchResponse:
-        """What was kept, or what `search` finds. The state is asked for before the search."""
-        version = await self.versions.of(index)
-        key = digest(index, version, _without_cache_control(request))
+        """What was kept of the collection's live index, or what `search` finds. The state is asked for before the search,
+        which may find another index live: then its answer is not kept, and names no state."""
+        version = await self.versions.of(record.index)
+        key = digest(record.index, version, _without_cache_control(request))
         kept = self._cache.get(key, use)
         if kept is not None:
             return pb.SearchResponse.FromString(zlib.decompress(kept))
         found = await search()
+        if found.index_version != record.index_version:
+            return found
         found.corpus_version = version.contents
         if use.write:
             self._cache.put(key, zlib.compress(_to_keep(found), _FAST))

@@ -55,7 +55,7 @@ class RetrieverServicer(RetrieverServiceServicer):
         use = to_use(request.cache, "cache")
         record, _ = await self._collections.usable(collection_id(request.collection))
         question = replace(messages.to_question(request, record.dimensions), use=use)
-        return await self._kept.search(request, record.index, use, lambda: self._search(question))
+        return await self._kept.search(request, record, use, lambda: self._search(question))
 
     async def _search(self, question: Question) -> pb.SearchResponse:
         found = await self._searcher.search(question)

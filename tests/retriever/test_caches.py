@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import grpc
 import pytest
 from qdrant_client import AsyncQdrantClient
 
+from mesh.caching import ByteCache, Use
 from murphey.retriever.v1 import cache_pb2
 from murphey.retriever.v1 import retriever_pb2 as pb
+from retriever.catalog import CollectionRecord
 from retriever.chunks import DocumentVersion
 from retriever.corpus import CorpusVersions, ProcessCorpusVersions
 from retriever.embedding import Purpose
+from retriever.kept_searches import KeptSearches
 from retriever.stores.edge.store import EdgeStore
 from retriever.stores.server.corpus import ServerCorpusVersions
 from retriever.stores.versioned import VersionedStore
@@ -54,6 +58,19 @@ async def test_another_search_is_not(served: Served) -> None:
                    {"minimum_score": 0.1}, {"filter": on("metadata.year", exists=True)}):  # fmt: skip
         assert not (await search(served, **change)).cached, change
     assert queries_embedded(served) == 2  # "hot tea" and "hot teas"
+
+
+async def test_what_was_found_in_another_index_is_not_kept() -> None:
+    kept, use = KeptSearches(ByteCache("searches", 10_000), ProcessCorpusVersions()), Use()
+    embedder = ("words", "1", DIMENSIONS, 64, 8, "english")
+    record = CollectionRecord("c", *embedder, index="c--1", created=datetime.now(UTC))
+    for version, state_named, cached in (("2", False, False), ("1", True, False), ("1", True, True)):
+
+        async def found(version: str = version) -> pb.SearchResponse:
+            return pb.SearchResponse(index_version=version)
+
+        answer = await kept.search(SEARCH, record, use, found)
+        assert (bool(answer.corpus_version), answer.cached) == (state_named, cached)
 
 
 async def test_a_call_may_want_nothing_of_it(served: Served) -> None:
