@@ -17,12 +17,13 @@ No question of these sets has a word so rare that its weight is another one for 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-Scores = Mapping[str, float]
-"""Of chunks, by id."""
+Key = TypeVar("Key", str, int)
+"""Of a chunk: its id, or the number that it is."""
 Vector = npt.NDArray[np.float32]
 
 MIN_CANDIDATES = 100
@@ -42,7 +43,7 @@ def sparse_weight(words: int) -> float:
     return _LEAST_WEIGHT + (_MOST_WEIGHT - _LEAST_WEIGHT) * _between(words, _FEW_WORDS, _MANY_WORDS)
 
 
-def rarity(sparse: Scores) -> float:
+def rarity(sparse: Mapping[Key, float]) -> float:
     """0 to 1: how far BM25's scores fall behind the first few passages, as they do after a word that only those have."""
     ordered = sorted(sparse.values(), reverse=True)
     if not ordered or ordered[0] <= 0:
@@ -56,7 +57,7 @@ def feedback_weight(words: int) -> float:
     return _FEEDBACK_WEIGHT * _between(words, _FEEDBACK_FROM_WORDS, _MANY_WORDS)
 
 
-def fused(dense: Scores, sparse: Scores, words: int) -> list[tuple[str, float]]:
+def fused(dense: Mapping[Key, float], sparse: Mapping[Key, float], words: int) -> list[tuple[Key, float]]:
     """Ids with scores from 0 to 1, the best first. Equal scores in the order of ids, so that a page never changes by chance."""
     usual = sparse_weight(words) if sparse else 0.0
     weight = usual + (_RARE_WEIGHT - usual) * rarity(sparse)
@@ -71,7 +72,7 @@ def moved(query: Sequence[float], hits: Sequence[Sequence[float]], weight: float
     return vector / np.linalg.norm(vector)
 
 
-def _scaled(scores: Scores) -> dict[str, float]:
+def _scaled(scores: Mapping[Key, float]) -> dict[Key, float]:
     """0 for the last, 1 for the best; all 1 where they are equal."""
     if not scores:
         return {}

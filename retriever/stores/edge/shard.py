@@ -1,8 +1,9 @@
 """A shard of Qdrant's embedded engine: opens it, updates it, asks it. Blocks; one thread at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import qdrant_edge as q
@@ -18,6 +19,10 @@ from retriever.stores.payload import DENSE, FIXED_INDEXES, SPARSE
 Payload = dict[str, Any]
 FoundPoint = tuple[str, float, float | None, Payload]
 """Id, score, cosine with the query, payload."""
+Scores = dict[int, float]
+"""Of points, by the number that their id is: a third of the time that its text takes, and there are hundreds to a search."""
+Ranked = list[tuple[int, float]]
+"""Such numbers with their scores, the best first."""
 
 EDGE = Dialect(
     filter=lambda must=None, should=None, must_not=None: q.Filter(
@@ -78,14 +83,14 @@ class Shard:
         hybrid = [query for query in queries if query.mode is Mode.HYBRID]
         fused = dict(zip(map(id, hybrid), self._fuse(hybrid, hidden), strict=True))
         return [
-            self._filled(fused[id(query)], query)
+            self._filled(*fused[id(query)], query)
             if query.mode is Mode.HYBRID
             else [_found(point, query) for point in answers[id(query)]]
             for query in queries
         ]
 
-    def _fuse(self, queries: Sequence[StoreQuery], hidden: q.Filter | None) -> list[list[tuple[str, float]]]:
-        """Ids and fused scores; questions of many words are asked twice."""
+    def _fuse(self, queries: Sequence[StoreQuery], hidden: q.Filter | None) -> list[tuple[Ranked, Scores]]:
+        """Fused scores, the best first, and the cosines that are known; questions of many words are asked twice."""
         dense = self._scores([_part(query, query.dense, hidden) for query in queries])
         sparse = self._scores([_part(query, query.sparse, hidden) for query in queries])
         words = [len(query.sparse.indices) if query.sparse else 0 for query in queries]
@@ -94,27 +99,39 @@ class Shard:
         moved = self._scores([self._moved_part(queries[row], found[row], words[row], hidden) for row in again])
         for row, scores in zip(again, moved, strict=True):
             found[row] = fusion.fused(scores, sparse[row], words[row])
-        return [hits[: query.limit] for hits, query in zip(found, queries, strict=True)]
+        return [(hits[: query.limit], cosines) for hits, cosines, query in zip(found, dense, queries, strict=True)]
 
     def _moved_part(
-        self, query: StoreQuery, hits: Sequence[tuple[str, float]], words: int, hidden: q.Filter | None
+        self, query: StoreQuery, hits: Ranked, words: int, hidden: q.Filter | None
     ) -> q.QueryRequest | None:
-        ids: list[Any] = [point_id for point_id, _ in hits[: fusion.FEEDBACK_PASSAGES]]
+        ids: list[Any] = [_id(number) for number, _ in hits[: fusion.FEEDBACK_PASSAGES]]
         near = [_dense(record) for record in self._shard.retrieve(ids, with_payload=False, with_vector=[DENSE])]
         return _part(query, fusion.moved(_numbers(query.dense), near, fusion.feedback_weight(words)).tolist(), hidden)
 
-    def _scores(self, requests: Sequence[q.QueryRequest | None]) -> list[dict[str, float]]:
-        """Scores by id of each request; none for one that is not there."""
-        answers = iter(self._query([request for request in requests if request is not None]))
-        return [{} if request is None else {str(p.id): p.score for p in next(answers)} for request in requests]
+    def _scores(self, requests: Sequence[q.QueryRequest | None]) -> list[Scores]:
+        """Scores by number of each request; none for one that is not there."""
+        answers: Iterator[list[Any]] = iter(self._query([request for request in requests if request is not None]))
+        return [{} if request is None else {p.id.int: p.score for p in next(answers)} for request in requests]
 
     def _query(self, requests: list[q.QueryRequest]) -> list[list[q.ScoredPoint]]:
         return self._shard.query_batch(q.QueryBatchRequest(requests)) if requests else []
 
-    def _filled(self, hits: Sequence[tuple[str, float]], query: StoreQuery) -> list[FoundPoint]:
+    def _filled(self, hits: Ranked, cosines: Scores, query: StoreQuery) -> list[FoundPoint]:
         """The hits with their payloads and their cosines with the question as it was asked."""
-        points = {point_id: (payload, vector) for point_id, payload, vector in self.vectors([key for key, _ in hits])}
-        return [(key, score, dense_score(query, score, points[key][1]), points[key][0]) for key, score in hits]
+        far = [
+            _id(number) for number, _ in hits if number not in cosines
+        ]  # found by their words, or asked a second time
+        vectors = {point_id: vector for point_id, _, vector in self.vectors(far)} if far else {}
+        records: list[Any] = self._shard.retrieve([_id(number) for number, _ in hits], True, False)
+        payloads = {record.id.int: record.payload or {} for record in records}
+        found: list[FoundPoint] = []
+        for number, score in hits:
+            point_id = _id(number)
+            cosine = cosines.get(number)
+            if cosine is None:
+                cosine = dense_score(query, score, vectors[point_id])
+            found.append((point_id, score, cosine, payloads[number]))
+        return found
 
     def windows(self, windows: Sequence[Window]) -> list[tuple[str, Payload]]:
         """The chunks in any of the windows."""
@@ -185,6 +202,10 @@ def _nearest(vector: Sequence[float] | SparseVector | None) -> Any:
 
 def _found(point: q.ScoredPoint, query: StoreQuery) -> FoundPoint:
     return str(point.id), point.score, dense_score(query, point.score, None), point.payload or {}
+
+
+def _id(number: int) -> str:
+    return str(UUID(int=number))
 
 
 def _dense(record: q.Record) -> list[float]:
