@@ -1,18 +1,19 @@
 """Batches what many callers want embedded at once: queries first, long document batches in slices between them.
 
-Threads run the embedder, which releases the GIL. While queries are embedded, what comes in waits and then goes together: a
-lone query waits for nothing, and under load batches form by themselves. A call's documents are cut into slices by length,
-and none is begun while queries wait: a query shares the machine with the slices under way, or waits for the one that an
-embedder of one thread is at. Beyond a bound, calls are refused at once.
+Threads run the embedder, which releases the GIL. While queries are embedded, what comes in waits and then goes together, or
+in a second batch once it is many: a lone query waits for nothing, and under load batches form by themselves. A call's
+documents are cut into slices by length, and none is begun while queries wait: a query shares the machine with the slices under
+way, or waits for the one that an embedder of one thread is at. Beyond a bound, calls are refused at once.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from retriever.embedding import Embedder, Purpose, Vectors
 from retriever.leftovers import Leftovers
 
 MAX_BATCH_QUERIES = 32
+MANY_QUERIES = 4
+"""So many that wait need not wait for the batch under way, where the embedder takes several calls at a time."""
 SLICE_CHARACTERS = 2_000
 """Documents in one run of the embedder: about 500 tokens, 50 ms of a core."""
 
@@ -56,9 +59,10 @@ class EmbeddingQueue:
         self._documents: deque[_Call] = deque()
         self._waiting_texts = 0
         self._leftovers = Leftovers(embedder.dimensions, leftovers)
-        threads = embedder.slices_at_once + 1 if embedder.slices_at_once > 1 else 1
+        threads = 2 * embedder.slices_at_once if embedder.slices_at_once > 1 else 1
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="embedder")
         self._slices: set[asyncio.Task[None]] = set()
+        self._batches: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
 
@@ -107,7 +111,7 @@ class EmbeddingQueue:
         """Ends after the runs that go on; calls that wait are cancelled."""
         if self._worker is not None:
             self._worker.cancel()
-            await asyncio.gather(self._worker, *self._slices, return_exceptions=True)
+            await asyncio.gather(self._worker, *self._slices, *self._batches, return_exceptions=True)
         for call in (*self._queries, *self._documents):
             call.answer.cancel()
         await asyncio.to_thread(self._threads.shutdown)
@@ -118,19 +122,36 @@ class EmbeddingQueue:
         while True:
             _drop_answered(self._queries)
             _drop_answered(self._documents)
-            if self._queries:
-                await self._run_queries()
-            elif self._documents and len(self._slices) < self._embedder.slices_at_once:
-                self._begin_slice()
+            if self._queries and self._may_begin_batch():
+                self._in_background(self._run_queries(self._next_batch()), self._batches)
+            elif self._may_begin_slice():
+                self._in_background(self._run_slice(*self._next_turn()), self._slices)
             else:
                 self._work.clear()
                 await self._work.wait()
 
-    async def _run_queries(self) -> None:
+    def _may_begin_batch(self) -> bool:
+        many = len(self._queries) >= MANY_QUERIES and len(self._batches) < self._embedder.slices_at_once
+        return many or not self._batches
+
+    def _may_begin_slice(self) -> bool:
+        idle = not (self._queries or self._batches)
+        return idle and bool(self._documents) and len(self._slices) < self._embedder.slices_at_once
+
+    def _in_background(self, work: Coroutine[Any, Any, None], running: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        running.add(task)
+        task.add_done_callback(running.discard)
+        task.add_done_callback(lambda _: self._work.set())
+
+    def _next_batch(self) -> list[_Call]:
         """As many waiting calls as fit, each whole."""
         batch = [self._queries.popleft()]
         while self._queries and sum(len(c.texts) for c in batch) + len(self._queries[0].texts) <= MAX_BATCH_QUERIES:
             batch.append(self._queries.popleft())
+        return batch
+
+    async def _run_queries(self, batch: Sequence[_Call]) -> None:
         try:
             vectors = await self._embed([text for call in batch for text in call.texts], Purpose.QUERY)
         except Exception as error:
@@ -143,20 +164,14 @@ class EmbeddingQueue:
                 call.answer.set_result(vectors[start : start + len(call.texts)])
             start += len(call.texts)
 
-    def _begin_slice(self) -> None:
+    def _next_turn(self) -> tuple[_Call, list[int]]:
         """The next slice of the call whose turn it is; calls take turns."""
         call = self._documents.popleft()
         rows = _next_slice(call)
         call.begun += len(rows)
         if call.begun < len(call.texts):
             self._documents.append(call)
-        task = asyncio.create_task(self._run_slice(call, rows))
-        self._slices.add(task)
-        task.add_done_callback(self._slice_ended)
-
-    def _slice_ended(self, task: asyncio.Task[None]) -> None:
-        self._slices.discard(task)
-        self._work.set()
+        return call, rows
 
     async def _run_slice(self, call: _Call, rows: list[int]) -> None:
         try:

@@ -43,7 +43,7 @@ class Embedder(Protocol):
 
     @property
     def slices_at_once(self) -> int:
-        """How many calls of `embed` for documents may run at a time, each in a thread, besides one for queries; with 1,
+        """How many calls of `embed` for documents may run at a time, each in a thread, and as many for queries; with 1,
         only one call of any kind may."""
         ...
 

@@ -9,6 +9,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +25,14 @@ LENGTH_STEP = 16
 MAX_BATCH_TOKENS = 512
 """Padded tokens in one run of the network, 45 ms of one core: 8 % faster than 256. More gain little."""
 MANY_QUERIES = 4
-"""On one core, where one is free."""
+"""On one core, where that is free."""
+
+
+_Requests: TypeAlias = "queue.SimpleQueue[openvino.InferRequest]"
 
 
 class OpenVinoEmbedder:
-    """Texts to unit vectors. At a time one caller with queries, and any number with documents: those beyond
-    `slices_at_once` wait."""
+    """Texts to unit vectors, for any number of callers at a time: `slices_at_once` on a core each, and one on all."""
 
     def __init__(self, name: str, folder: Path, threads: int = 0, precision: str = "f32") -> None:
         about = conversion.description(folder)
@@ -40,38 +43,38 @@ class OpenVinoEmbedder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(about.max_tokens)
         model = folder / conversion.MODEL_FILE
-        self._whole = _compiled(model, threads, precision, "LATENCY", 1).create_infer_request()
+        self._whole: _Requests = queue.SimpleQueue()
+        self._whole.put(_compiled(model, threads, precision, "LATENCY", 1).create_infer_request())
         self.slices_at_once = threads or psutil.cpu_count(logical=False) or 1
         split = _compiled(model, self.slices_at_once, precision, "THROUGHPUT", self.slices_at_once)
-        self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+        self._split: _Requests = queue.SimpleQueue()
         for _ in range(self.slices_at_once):
-            self._idle.put(split.create_infer_request())
+            self._split.put(split.create_infer_request())
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """(n, dimensions), in the order of the texts."""
         prompt = self._prompts[purpose]
         encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts] if prompt else list(texts))
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        request = self._request_for(len(texts), purpose)
+        idle, request = self._request_for(len(texts), purpose)
         try:
             _run(request, encodings, vectors)
         finally:
-            if request is not self._whole:
-                self._idle.put(request)
+            idle.put(request)
         return vectors
 
-    def _request_for(self, texts: int, purpose: Purpose) -> openvino.InferRequest:
-        """On all cores or on one. Queries wait for none."""
+    def _request_for(self, texts: int, purpose: Purpose) -> tuple[_Requests, openvino.InferRequest]:
+        """One that has nothing to do, and where it comes from. Queries do not wait for documents."""
         if purpose is Purpose.DOCUMENT:
-            return self._idle.get()
+            return self._split, self._split.get()
         with suppress(queue.Empty):
             if texts >= MANY_QUERIES:
-                return self._idle.get_nowait()
-        return self._whole
+                return self._split, self._split.get_nowait()
+        return self._whole, self._whole.get()
 
     def close(self) -> None:
         """Frees the network."""
-        del self._whole, self._idle
+        del self._whole, self._split
 
 
 def _run(request: openvino.InferRequest, encodings: Sequence[Encoding], vectors: Vectors) -> None:

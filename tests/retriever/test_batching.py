@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mesh.errors import Overloaded
-from retriever.batching import MAX_BATCH_QUERIES, EmbeddingQueue
+from retriever.batching import MANY_QUERIES, MAX_BATCH_QUERIES, EmbeddingQueue
 from retriever.embedding import Purpose, Vectors
 from tests.retriever.fakes import WordsEmbedder, vector_of
 
@@ -57,6 +57,18 @@ async def test_waiting_queries_go_together() -> None:
     embedder.may_run.set()
     await asyncio.gather(first, *others)
     assert [size for _, size in embedder.batches] == [1, MAX_BATCH_QUERIES, 3]
+    await queue.close()
+
+
+async def test_many_that_wait_go_in_a_second_batch_beside_the_first() -> None:
+    embedder = WordsEmbedder(slices_at_once=2)
+    queue = EmbeddingQueue(embedder)
+    first = await blocked(queue, embedder)
+    others = [asyncio.create_task(queue.embed([f"{number}"], Purpose.QUERY)) for number in range(MANY_QUERIES)]
+    await started(embedder)
+    assert [size for _, size in embedder.batches] == [1, MANY_QUERIES]
+    embedder.may_run.set()
+    await asyncio.gather(first, *others)
     await queue.close()
 
 
