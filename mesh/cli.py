@@ -11,7 +11,7 @@ import typer
 from mesh import logs, terminal
 from mesh.errors import MurpheyError
 
-PARTS = ("mesh.up", "ingest.cli", "retriever.cli", "orchestrator.cli", "generator.cli")
+PARTS = ("mesh.up", "mesh.capacity.cli", "ingest.cli", "retriever.cli", "orchestrator.cli", "generator.cli")
 
 
 def build() -> typer.Typer:

@@ -1,0 +1,1 @@
+"""Capacity on paper: what a mesh of a given size needs, from measured unit costs and published figures."""
