@@ -24,7 +24,15 @@ from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 COLLECTION = "bench-search"
 SEARCH = "/murphey.retriever.v1.RetrieverService/Search"
+RERANKED_SEARCHES = 30
+"""In one run: each reads 20 passages."""
 MODES = {"hybrid": pb.SEARCH_MODE_HYBRID, "dense": pb.SEARCH_MODE_DENSE, "sparse": pb.SEARCH_MODE_SPARSE}
+
+WISHES: dict[str, dict[str, Any]] = {
+    "search with default options": {},
+    "hybrid search with diversity": {"diversity": 0.3},
+    "hybrid search, reranked": {"reranking": pb.Reranking()},
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ async def measure(mesh: LocalMesh, workload: Workload, runs: int) -> tuple[Row, 
         for name, mode in MODES.items():
             measured = [await _searches(stub, _part(questions, run, workload.searches), mode) for run in range(runs)]
             rows += _latency_rows(name, measured)
+        rows += [await _wished_row(stub, questions, workload, runs, *wished) for wished in WISHES.items()]
         alone = [_embed_alone(_part(questions, run, workload.searches)) for run in range(runs)]
         rows.append(Row("embedder alone, one query, p50", "ms", tuple(alone)))
         return (*rows, await _load_row(mesh, questions, workload, runs))
@@ -95,10 +104,25 @@ def _latency_rows(mode: str, runs: list[Latencies]) -> list[Row]:
     ]
 
 
-async def _searches(stub: RetrieverServiceStub, questions: list[str], mode: Any) -> Latencies:
+async def _wished_row(
+    stub: RetrieverServiceStub, questions: list[str], workload: Workload, runs: int, name: str, wishes: dict[str, Any]
+) -> Row:
+    """A search with options beside a plain hybrid one, other questions each, in turn."""
+    wished, plain = [], []
+    for run in range(runs):
+        part = _part(questions, run, workload.searches)[:RERANKED_SEARCHES]
+        plain += [percentile((await _searches(stub, part, pb.SEARCH_MODE_HYBRID)).client, 50)]
+        wished += [percentile((await _searches(stub, part, **wishes)).client, 50)]
+    target = Target("ratio", at_most=2.0) if not wishes else None
+    return Row(f"{name}, p50", "ms", tuple(wished), Reference("plain hybrid", tuple(plain)), target)
+
+
+async def _searches(
+    stub: RetrieverServiceStub, questions: list[str], mode: Any = pb.SEARCH_MODE_UNSPECIFIED, **wishes: Any
+) -> Latencies:
     client, embed, store = [], [], []
     for question in questions:
-        call = stub.Search(_request(question, mode), timeout=30)
+        call = stub.Search(_request(question, mode, **wishes), timeout=30)
         client.append(await timed(call))
         answer = await call
         embed.append(answer.embed_time.ToMicroseconds() / 1000)
@@ -132,8 +156,9 @@ async def _queries_per_s(mesh: LocalMesh, questions: list[str], clients: int, se
         return await calls_per_s(calls, seconds)
 
 
-def _request(question: str, mode: Any) -> pb.SearchRequest:
-    return pb.SearchRequest(collection=f"collections/{COLLECTION}", text=question, mode=mode, limit=10, cache=AFRESH)
+def _request(question: str, mode: Any, **wishes: Any) -> pb.SearchRequest:
+    collection = f"collections/{COLLECTION}"
+    return pb.SearchRequest(collection=collection, text=question, mode=mode, limit=10, cache=AFRESH, **wishes)
 
 
 def _embed_alone(questions: list[str]) -> float:

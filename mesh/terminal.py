@@ -30,6 +30,10 @@ TargetOption = Annotated[
     typer.Option("--target", envvar="MURPHEY_TARGET", help="One address that routes all services, instead of --data."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+RerankOption = Annotated[bool, typer.Option("--rerank", help="Order the best passages anew with a reranker.")]
+RerankerOption = Annotated[
+    str, typer.Option("--reranker", help="Rerank with this one instead of the retriever's default one.")
+]
 DEFAULT_DATA = Path(".murphey")
 
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

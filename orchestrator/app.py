@@ -62,7 +62,7 @@ async def open_service(settings: OrchestratorSettings) -> AsyncIterator[list[Hos
 def _servicer(
     settings: OrchestratorSettings, channels: list[grpc.aio.Channel], engine: AsyncEngine
 ) -> tuple[Orchestrator, Forgetting]:
-    passages = retriever.RetrieverClient(channels[0], settings.search_timeout_s)
+    passages = retriever.RetrieverClient(channels[0], settings.search_timeout_s, settings.reranker)
     models = generator.GeneratorClient(channels[1], settings.answer_timeout_s)
     documents = ingest.IngestClient(channels[2], settings.verify_timeout_s)
     conversations = StoredConversations(engine)

@@ -33,6 +33,11 @@ class OrchestratorSettings(ServiceSettings):
         default=Split.LIKELY,
         description="Questions that are searched for in two steps: never, likely (they seem to need two facts) or always.",
     )
+    reranker: str = Field(
+        default="",
+        description="What orders an answer's passages anew before they are read, one of the retriever's, such as "
+        "late-interaction; empty: nothing does.",
+    )
     max_answers: int = Field(
         default=64, ge=1, description="Answers under way at most; beyond it questions are refused."
     )

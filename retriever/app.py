@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from mesh.caching import MEGABYTE, ByteCache
 from mesh.server import Hosted
@@ -19,7 +20,10 @@ from retriever.embedding import Embedder, Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
 from retriever.named_embedders import NamedEmbedders
+from retriever.ordering import Ordering
 from retriever.query_vectors import QueryVectors
+from retriever.rerankers import late_interaction
+from retriever.reranking import Reranker, Rerankers
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
@@ -50,19 +54,25 @@ async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted
         max_waiting_texts=settings.max_waiting_texts,
         leftovers=settings.data / settings.service / "unstored",
     )
+    rerankers = Rerankers(
+        [settings.reranker, *settings.more_rerankers, late_interaction.NAME], partial(open_reranker, settings)
+    )
     try:
         collections = Collections(catalog, store, embedders)
         await collections.open()
         vectors = QueryVectors(ByteCache("queries", settings.query_cache_mb * MEGABYTE))
-        searcher = Searcher(collections, vectors, store)
+        searcher = Searcher(collections, vectors, store, Ordering(store, rerankers))
         kept = KeptSearches(ByteCache("searches", settings.search_cache_mb * MEGABYTE), versions)
         await collections.warm()
         await (await embedders.queue()).embed(["warm"], Purpose.QUERY)
         building = Building(collections, store, embedders)
-        servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, building, embedders, kept)
+        servicer = RetrieverServicer(
+            collections, Indexer(collections, store), searcher, building, embedders, kept, rerankers
+        )
         add = partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer)
         yield [Hosted(NAME, add)]
     finally:
+        await rerankers.close()
         await embedders.close()
         await store.close()
 
@@ -71,17 +81,52 @@ def open_embedder(settings: RetrieverSettings, name: str = "") -> Embedder:
     """The embedder of a name, or the default one: OpenVINO on CPU, torch on CUDA."""
     name = name or settings.embedder
     model = resolve(name, settings.models)
-    if settings.device == "cuda" or (settings.device == "auto" and _has_cuda()):
+    if _on_cuda(settings):
         from retriever.embedders.torch import TorchEmbedder
 
         return TorchEmbedder(name, model)
-    from retriever.embedders.conversion import converted
     from retriever.embedders.openvino import OpenVinoEmbedder
+
+    return OpenVinoEmbedder(name, *_converted(settings, model))
+
+
+async def open_reranker(settings: RetrieverSettings, name: str) -> Reranker:
+    """Late interaction on the default embedder's tokens, or a cross-encoder in a process of its own."""
+    if name == late_interaction.NAME:
+        return late_interaction.LateInteraction(await asyncio.to_thread(_open_token_vectors, settings))
+    from retriever.rerankers.process import CrossEncoderProcess
+
+    return await CrossEncoderProcess.open(
+        name, str(resolve(name, settings.models)), "cuda" if _on_cuda(settings) else "cpu"
+    )
+
+
+def _open_token_vectors(settings: RetrieverSettings) -> late_interaction.TokenVectors:
+    model = resolve(settings.embedder, settings.models)
+    if _on_cuda(settings):
+        from retriever.embedders.torch import TorchTokenVectors
+
+        return TorchTokenVectors(settings.embedder, model)
+    from retriever.embedders.token_vectors import OpenVinoTokenVectors
+
+    return OpenVinoTokenVectors(settings.embedder, *_converted(settings, model))
+
+
+def _converted(settings: RetrieverSettings, model: Path | str) -> tuple[Path, int, str]:
+    """The folder of a model that runs by OpenVINO, the threads that it gets, and how it computes."""
+    from retriever.embedders.conversion import converted
 
     quantized = settings.precision == "int8"
     folder = converted(model, settings.models / "openvino", quantized=quantized)
-    precision = "f32" if quantized else settings.precision  # what is not quantized stays in f32
-    return OpenVinoEmbedder(name, folder, settings.embed_threads, precision)
+    return (
+        folder,
+        settings.embed_threads,
+        "f32" if quantized else settings.precision,
+    )  # what is not quantized stays in f32
+
+
+def _on_cuda(settings: RetrieverSettings) -> bool:
+    return settings.device == "cuda" or (settings.device == "auto" and _has_cuda())
 
 
 async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog, CorpusVersions]:

@@ -16,7 +16,7 @@ from mesh.discovery import channel_for
 from mesh.errors import FailedPrecondition, translated
 from mesh.filter_text import FilterOption, read_filter
 from mesh.names import collection_id
-from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
+from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, RerankerOption, RerankOption, TargetOption
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
@@ -59,6 +59,11 @@ def search(
     collection: CollectionOption = "default",
     limit: Annotated[int, typer.Option("--limit", "-n", help="Passages at most, 1 to 1,000.")] = 10,
     mode: Annotated[ModeName, typer.Option("--mode", help="By words, by meaning, or both.")] = ModeName.HYBRID,
+    rerank: RerankOption = False,
+    reranker: RerankerOption = "",
+    diversity: Annotated[
+        float, typer.Option("--diversity", min=0, max=1, help="Passes over what better passages say: 0 never, 1 most.")
+    ] = 0.0,
     filters: FilterOption = None,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
@@ -73,6 +78,8 @@ def search(
             limit=limit,
             mode=f"SEARCH_MODE_{mode.name}",
             filter=read_filter(filters),
+            reranking=pb.Reranking(reranker=reranker) if rerank or reranker else None,
+            diversity=diversity,
         )
         async with _retriever(data, target) as retriever:
             return await retriever.Search(request, **call_options(TIMEOUT_S))
@@ -220,6 +227,7 @@ def _passage(passage: pb.Passage) -> dict[str, Any]:
         "headings": list(chunk.headings),
         "place": place_messages.to_json(chunk.place),
         "dense_score": passage.dense_score if passage.HasField("dense_score") else None,
+        "rerank_score": passage.rerank_score if passage.HasField("rerank_score") else None,
         "metadata": MessageToDict(chunk.metadata),
     }
 

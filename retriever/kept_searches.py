@@ -58,5 +58,6 @@ def _to_keep(found: pb.SearchResponse) -> bytes:
     kept.CopyFrom(found)
     kept.ClearField("embed_time")
     kept.ClearField("store_time")
+    kept.ClearField("rerank_time")
     kept.cached = True
     return kept.SerializeToString()

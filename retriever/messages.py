@@ -12,13 +12,13 @@ from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids
 from mesh.place_messages import place_message, to_place
 from murphey.retriever.v1 import retriever_pb2
-from retriever.bounds import check_count
+from retriever.bounds import MAX_CHUNK_CHARACTERS, check_count, finite, question_text, within
 from retriever.chunks import Chunk, Description, DocumentVersion, MetadataValue
 from retriever.filter_messages import to_filter
+from retriever.rerank_messages import to_diversity, to_reranking
 from retriever.search import DEFAULT_LIMIT, Passage, Question
 from retriever.stores.base import Mode, OfDocuments, OfIds, Selection, Window
 
-MAX_QUERY_CHARACTERS, MAX_CHUNK_CHARACTERS = 32_768, 65_536
 MAX_LIMIT, MAX_NEIGHBORS, MAX_KEY_CHARACTERS = 1_000, 10, 128
 METADATA_VALUES = "Metadata holds strings, numbers, booleans, and lists of strings or of numbers."
 _MODES = {
@@ -33,13 +33,15 @@ def to_question(request: retriever_pb2.SearchRequest, dimensions: int) -> Questi
     by_vector = request.WhichOneof("query") == "vector"
     return Question(
         collection=collection_id(request.collection),
-        text="" if by_vector else _query_text(request.text),
+        text="" if by_vector else question_text(request.text),
         vector=to_vector(request.vector, dimensions, "vector") if by_vector else None,
         mode=_mode(request.mode, by_vector),
         condition=to_filter(request.filter),
-        limit=_within("limit", request.limit if request.HasField("limit") else DEFAULT_LIMIT, 1, MAX_LIMIT),
-        minimum_score=_finite("minimum_score", request.minimum_score) if request.HasField("minimum_score") else None,
-        neighbors=_within("neighbors", request.neighbors, 0, MAX_NEIGHBORS),
+        limit=within("limit", request.limit if request.HasField("limit") else DEFAULT_LIMIT, 1, MAX_LIMIT),
+        minimum_score=finite("minimum_score", request.minimum_score) if request.HasField("minimum_score") else None,
+        neighbors=within("neighbors", request.neighbors, 0, MAX_NEIGHBORS),
+        reranking=to_reranking(request, by_vector),
+        diversity=to_diversity(request),
     )
 
 
@@ -129,16 +131,8 @@ def passage_message(passage: Passage) -> retriever_pb2.Passage:
         dense_score=passage.hit.dense_score,
         before=[_chunk_message(chunk) for chunk in passage.before],
         after=[_chunk_message(chunk) for chunk in passage.after],
+        rerank_score=passage.rerank_score,
     )
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """InvalidInput for a text that is too long to embed."""
-    for row, text in enumerate(texts):
-        if len(text) > MAX_CHUNK_CHARACTERS:
-            raise InvalidInput(
-                f"The text has {len(text):,} characters; {MAX_CHUNK_CHARACTERS:,} is the most.", field=f"texts[{row}]"
-            )
 
 
 def _chunk(message: retriever_pb2.Chunk, collection: str, field: str) -> Chunk:
@@ -211,7 +205,7 @@ def _metadata_value(value: Value, field: str) -> MetadataValue:
         case "string_value":
             return value.string_value
         case "number_value":
-            return _finite(field, value.number_value)
+            return finite(field, value.number_value)
         case "bool_value":
             return value.bool_value
         case "list_value":
@@ -225,18 +219,8 @@ def _metadata_list(values: ListValue, field: str) -> MetadataValue:
     if kinds <= {"string_value"}:
         return tuple(item.string_value for item in values.values)
     if kinds == {"number_value"}:
-        return tuple(_finite(field, item.number_value) for item in values.values)
+        return tuple(finite(field, item.number_value) for item in values.values)
     raise InvalidInput(METADATA_VALUES, field=field)
-
-
-def _query_text(text: str) -> str:
-    if not text.strip():
-        raise InvalidInput("The question is empty.", field="text")
-    if len(text) > MAX_QUERY_CHARACTERS:
-        raise InvalidInput(
-            f"The question has {len(text):,} characters; {MAX_QUERY_CHARACTERS:,} is the most.", field="text"
-        )
-    return text
 
 
 def _mode(mode: retriever_pb2.SearchMode, by_vector: bool) -> Mode:
@@ -247,18 +231,6 @@ def _mode(mode: retriever_pb2.SearchMode, by_vector: bool) -> Mode:
     if by_vector and _MODES[mode] is not Mode.DENSE:
         raise InvalidInput("A vector can be searched in dense mode only; give the text instead.", field="mode")
     return _MODES[mode]
-
-
-def _within(field: str, value: int, least: int, most: int) -> int:
-    if not least <= value <= most:
-        raise InvalidInput(f"{field} is {value}; it must be {least} to {most:,}.", field=field)
-    return value
-
-
-def _finite(field: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise InvalidInput(f"{field} is {value}; it must be a finite number.", field=field)
-    return value
 
 
 def _uuid(text: str, field: str) -> str:

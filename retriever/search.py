@@ -1,8 +1,8 @@
-"""Finds passages: embeds the question, asks the store, and brings each hit's neighbours along."""
+"""Finds passages: embeds the question, asks the store, has the hits ordered, and brings each one's neighbours along."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mesh.caching import Use
 from retriever import filters
@@ -11,6 +11,7 @@ from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, DocumentVersion
 from retriever.collections import Collections
 from retriever.filters import NO_FILTER, Filter
+from retriever.ordering import Ordering, Reranking, Wish
 from retriever.query_vectors import QueryVectors
 from retriever.sparse import SparseVector, words_of
 from retriever.stores.base import Hit, Mode, Store, StoreQuery, Window
@@ -30,15 +31,23 @@ class Question:
     limit: int = DEFAULT_LIMIT
     minimum_score: float | None = None
     neighbors: int = 0
+    reranking: Reranking | None = None
+    diversity: float = 0.0
     use: Use = field(default_factory=Use)
     """How caches take part."""
+
+    @property
+    def wish(self) -> Wish:
+        """How the hits are to be ordered."""
+        return Wish(self.limit, self.diversity, self.reranking)
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A hit with the chunks around it, in the document's order."""
+    """A hit with the chunks around it, in the document's order, and the reranker's score where it read it."""
 
     hit: Hit
+    rerank_score: float | None = None
     before: tuple[Chunk, ...] = ()
     after: tuple[Chunk, ...] = ()
 
@@ -51,26 +60,35 @@ class Found:
     index_version: str
     embed_s: float
     store_s: float
+    rerank_s: float = 0.0
+    reranker: str = ""
+    """Its name and version; empty where there was none."""
 
 
 class Searcher:
     """The retriever's reading side."""
 
-    def __init__(self, collections: Collections, vectors: QueryVectors, store: Store) -> None:
-        self._collections, self._vectors, self._store = collections, vectors, store
+    def __init__(self, collections: Collections, vectors: QueryVectors, store: Store, ordering: Ordering) -> None:
+        self._collections, self._vectors, self._store, self._ordering = collections, vectors, store, ordering
 
     async def search(self, question: Question) -> Found:
         """What fits best; empty when nothing fits."""
         record, embedding = await self._collections.usable(question.collection)
         filters.check(question.condition, record.fields)
+        self._ordering.check(question.wish)
         started = time.perf_counter()
         query = await self._in_vectors(question, record, embedding)
         embedded = time.perf_counter()
         hits = await self._store.search(record.index, query) if query else []
         if question.minimum_score is not None:
             hits = [hit for hit in hits if hit.score >= question.minimum_score]
-        passages = await self._with_neighbors(record.index, hits, question.neighbors)
-        return Found(passages, record.index_version, embedded - started, time.perf_counter() - embedded)
+        words = len(query.sparse.indices) if query and query.sparse else 0
+        ordered = await self._ordering.order(record.index, question.text, words, hits, question.wish)
+        passages = await self._with_neighbors(record.index, ordered.hits, question.neighbors)
+        passages = [replace(each, rerank_score=ordered.rerank_scores.get(each.hit.chunk.id)) for each in passages]
+        rerank_s, reranker = (ordered.judged.seconds, ordered.judged.reranker) if ordered.judged else (0.0, "")
+        store_s = time.perf_counter() - embedded - rerank_s
+        return Found(passages, record.index_version, embedded - started, store_s, rerank_s, reranker)
 
     async def _in_vectors(
         self, question: Question, record: CollectionRecord, embedding: EmbeddingQueue
@@ -83,7 +101,7 @@ class Searcher:
                 return None
         if question.mode is not Mode.SPARSE and dense is None:
             dense = await self._vectors.of_query(embedding, question.text, question.use)  # pyright: ignore[reportAssignmentType] - a row of numbers
-        return StoreQuery(question.mode, question.limit, dense, sparse, question.condition)  # pyright: ignore[reportArgumentType] - a row of numbers
+        return StoreQuery(question.mode, question.wish.candidates, dense, sparse, question.condition)  # pyright: ignore[reportArgumentType] - a row of numbers
 
     async def _with_neighbors(self, index: str, hits: Sequence[Hit], reach: int) -> list[Passage]:
         if not reach:

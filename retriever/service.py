@@ -13,8 +13,8 @@ from mesh.errors import InvalidInput
 from mesh.names import collection_id
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceServicer
-from retriever import collection_messages, messages
-from retriever.bounds import check_count
+from retriever import collection_messages, messages, rerank_messages
+from retriever.bounds import check_count, check_texts
 from retriever.building import Building
 from retriever.catalog import CollectionRecord
 from retriever.chunks import DocumentVersion
@@ -23,6 +23,7 @@ from retriever.embedding import Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
 from retriever.named_embedders import NamedEmbedders
+from retriever.reranking import Rerankers
 from retriever.search import Question, Searcher
 from retriever.stores.base import Counts
 
@@ -47,9 +48,10 @@ class RetrieverServicer(RetrieverServiceServicer):
         building: Building,
         embedders: NamedEmbedders,
         kept: KeptSearches,
+        rerankers: Rerankers,
     ) -> None:
         self._collections, self._indexer, self._searcher, self._embedders = collections, indexer, searcher, embedders
-        self._building, self._kept = building, kept
+        self._building, self._kept, self._rerankers = building, kept, rerankers
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         use = to_use(request.cache, "cache")
@@ -64,6 +66,17 @@ class RetrieverServicer(RetrieverServiceServicer):
             index_version=found.index_version,
             embed_time=_duration(found.embed_s),
             store_time=_duration(found.store_s),
+            rerank_time=_duration(found.rerank_s) if found.reranker else None,
+            reranker=found.reranker,
+        )
+
+    async def Rerank(self, request: pb.RerankRequest, context: Context) -> pb.RerankResponse:
+        question, texts = rerank_messages.to_texts(request)
+        judged = await self._rerankers.judge(question, texts, request.reranker)
+        return pb.RerankResponse(
+            ranked=rerank_messages.ranked_messages(judged.scores, request.limit),
+            reranker=judged.reranker,
+            rerank_time=_duration(judged.seconds),
         )
 
     async def UpsertChunks(self, request: pb.UpsertChunksRequest, context: Context) -> pb.UpsertChunksResponse:
@@ -138,7 +151,7 @@ class RetrieverServicer(RetrieverServiceServicer):
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         check_count("texts", len(request.texts), MAX_TEXTS)
-        messages.check_texts(request.texts)
+        check_texts(request.texts)
         if request.purpose not in _PURPOSES:
             raise InvalidInput(f"There is no purpose {request.purpose}.", field="purpose")
         queue = await self._embedders.queue(request.embedder)

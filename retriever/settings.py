@@ -30,6 +30,15 @@ class RetrieverSettings(ServiceSettings):
         default=16_384, ge=1, description="Texts that may wait to be embedded before calls are refused."
     )
 
+    reranker: str = Field(
+        default="late-interaction",
+        description="What orders passages anew where a search asks for it: `late-interaction`, on the embedder's own tokens, "
+        "or a sentence-transformers CrossEncoder by folder or hub id.",
+    )
+    more_rerankers: tuple[str, ...] = Field(
+        default=(), description="Other rerankers that searches may name; opened when first needed."
+    )
+
     store: Literal["edge", "server"] = Field(
         default="edge", description="Qdrant inside this process, or a Qdrant server."
     )

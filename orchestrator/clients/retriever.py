@@ -15,15 +15,17 @@ from orchestrator.ports import CorpusVersion
 from orchestrator.sources import Chunk, Passage, SearchResult, Span
 
 SERVICE = "murphey.retriever.v1.RetrieverService"
-IDEMPOTENT = ["Search", "Embed", "GetCorpusVersion"]
+IDEMPOTENT = ["Search", "Rerank", "Embed", "GetCorpusVersion"]
 
 
 class RetrieverClient:
-    """Implements `ports.Retriever`. `timeout_s` bounds a call whose own deadline is later."""
+    """Implements `ports.Retriever`. `timeout_s` bounds a call whose own deadline is later; `reranker` names what orders found
+    passages anew, empty for nothing."""
 
-    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float, reranker: str = "") -> None:
         self._stub = retriever_pb2_grpc.RetrieverServiceStub(channel)
         self._timeout_s = timeout_s
+        self._reranking = retriever_pb2.Reranking(reranker=reranker) if reranker else None
 
     async def search(
         self, text: str, *, collection: str, search_filter: bytes, limit: int, neighbors: int, use: Use
@@ -35,6 +37,7 @@ class RetrieverClient:
             filter=filter_pb2.Filter.FromString(search_filter),
             limit=limit,
             neighbors=neighbors,
+            reranking=self._reranking,
             cache=from_use(use),
         )
         try:

@@ -8,7 +8,7 @@ import typer
 
 from mesh import terminal
 from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError, NotFound
-from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
+from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, RerankerOption, RerankOption, TargetOption
 from orchestrator.evaluation.clients.collections import CollectionSettings
 from orchestrator.evaluation.records import Kind
 from orchestrator.evaluation.runs import RunStore
@@ -64,6 +64,8 @@ def _retrieval(
     limit: Annotated[int, typer.Option(min=10, max=1000, help="Passages to ask for.")] = 200,
     split: Annotated[Split, typer.Option(help="Questions to search for in two steps, as answers do.")] = Split.NEVER,
     gold_documents: GoldOption = False,
+    rerank: RerankOption = False,
+    reranker: RerankerOption = "",
     part: PartOption = Part.ALL,
     questions: CountOption = None,
     compare: CompareOption = None,
@@ -86,6 +88,7 @@ def _retrieval(
     own = CollectionSettings(embedder, chunk_tokens, overlap_tokens, language)
     plan = Plan(
         Kind.RETRIEVAL, path, data, target, collection, own, part, questions, at_once, mode=mode, limit=limit, split=split,
+        reranker=reranker if rerank or reranker else None,
         gold_documents=gold_documents, compare_with=compare, gates=tuple(gate or ()), fresh=fresh,
     )  # fmt: skip
     _run(plan, as_json)

@@ -60,7 +60,8 @@ class Shows(Protocol):
 class Plan:
     """What to evaluate. `collection` None takes the set's corpus into a collection of its own.
 
-    `mode`, `limit` and `split` are for retrieval; `model`, `passage_limit` and `asked_split` for answers.
+    `mode`, `limit`, `split` and `reranker` (None: nothing is reranked) are for retrieval; `model`, `passage_limit` and
+    `asked_split` for answers.
     """
 
     kind: Kind
@@ -75,6 +76,7 @@ class Plan:
     mode: str = "hybrid"
     limit: int = 200
     split: Split = Split.NEVER
+    reranker: str | None = None
     model: str = ""
     passage_limit: int | None = None
     asked_split: bool | None = None
@@ -87,7 +89,8 @@ class Plan:
         """What makes this measurement another one than that of the same set under other settings."""
         common = {"part": str(self.part), "count": self.count, "gold_documents": self.gold_documents}
         if self.kind is Kind.RETRIEVAL:
-            return common | {"mode": self.mode, "limit": self.limit, "split": str(self.split)}
+            reranked = {} if self.reranker is None else {"reranker": self.reranker or "the default one"}
+            return common | {"mode": self.mode, "limit": self.limit, "split": str(self.split)} | reranked
         return common | {"model": self.model, "passage_limit": self.passage_limit, "split": self.asked_split}
 
 
@@ -207,7 +210,7 @@ async def _names(mesh: LiveMesh, collection: str, prepared: Prepared, shows: Sho
 
 def _measure(mesh: LiveMesh, plan: Plan, collection: str, names: Mapping[str, str]) -> Measure:
     if plan.kind is Kind.RETRIEVAL:
-        searches = Searches(mesh.retriever, collection, plan.mode, plan.limit)
+        searches = Searches(mesh.retriever, collection, plan.mode, plan.limit, plan.reranker)
         splitting = SplittingSearches(searches, plan.split, plan.limit)
         return RetrievalMeasure(splitting, names, gold_documents=plan.gold_documents)
     return AnswerMeasure(

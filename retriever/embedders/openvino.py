@@ -44,9 +44,9 @@ class OpenVinoEmbedder:
         self._tokenizer.enable_truncation(about.max_tokens)
         model = folder / conversion.MODEL_FILE
         self._whole: _Requests = queue.SimpleQueue()
-        self._whole.put(_compiled(model, threads, precision, "LATENCY", 1).create_infer_request())
+        self._whole.put(compiled(model, threads, precision, "LATENCY", 1).create_infer_request())
         self.slices_at_once = threads or psutil.cpu_count(logical=False) or 1
-        split = _compiled(model, self.slices_at_once, precision, "THROUGHPUT", self.slices_at_once)
+        split = compiled(model, self.slices_at_once, precision, "THROUGHPUT", self.slices_at_once)
         self._split: _Requests = queue.SimpleQueue()
         for _ in range(self.slices_at_once):
             self._split.put(split.create_infer_request())
@@ -78,12 +78,15 @@ class OpenVinoEmbedder:
 
 
 def _run(request: openvino.InferRequest, encodings: Sequence[Encoding], vectors: Vectors) -> None:
-    for rows in _batches(encodings):
-        request.infer(_padded([encodings[row] for row in rows]), share_inputs=True)
+    for rows in batches(encodings):
+        request.infer(padded([encodings[row] for row in rows]), share_inputs=True)
         vectors[rows] = request.get_output_tensor(0).data
 
 
-def _compiled(model: Path, threads: int, precision: str, hint: str, streams: int) -> openvino.CompiledModel:
+def compiled(
+    model: Path | openvino.Model, threads: int, precision: str, hint: str, streams: int
+) -> openvino.CompiledModel:
+    """A network for this machine's CPU; 0 threads takes every core."""
     options: dict[str, object] = {
         "PERFORMANCE_HINT": hint,
         "NUM_STREAMS": streams,
@@ -95,7 +98,7 @@ def _compiled(model: Path, threads: int, precision: str, hint: str, streams: int
     return openvino.Core().compile_model(model, "CPU", options)
 
 
-def _batches(encodings: Sequence[Encoding]) -> Iterator[list[int]]:
+def batches(encodings: Sequence[Encoding]) -> Iterator[list[int]]:
     """Rows that go together: of like length, so that little is padded, the longest first."""
     rows = sorted(range(len(encodings)), key=lambda row: -len(encodings[row]))
     batch: list[int] = []
@@ -108,7 +111,7 @@ def _batches(encodings: Sequence[Encoding]) -> Iterator[list[int]]:
         yield batch
 
 
-def _padded(encodings: Sequence[Encoding]) -> dict[str, npt.NDArray[np.int64]]:
+def padded(encodings: Sequence[Encoding]) -> dict[str, npt.NDArray[np.int64]]:
     """Ids and mask, both (B, T). What stands in the padding is masked out."""
     longest = -(-max(len(encoding) for encoding in encodings) // LENGTH_STEP) * LENGTH_STEP
     ids = np.zeros((len(encodings), longest), np.int64)

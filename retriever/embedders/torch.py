@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,3 +60,22 @@ class TorchEmbedder:
     def close(self) -> None:
         """Frees the device's memory."""
         del self._pipeline
+
+
+class TorchTokenVectors:
+    """The vectors of single tokens, before they are pooled into one. One caller at a time."""
+
+    def __init__(self, name: str, model: Path | str, device: str = "cuda", dtype: torch.dtype | None = None) -> None:
+        """As TorchEmbedder."""
+        self._embedder = TorchEmbedder(name, model, device, dtype)
+        self.version = self._embedder.version
+
+    def tokens(self, texts: Sequence[str], purpose: Purpose) -> list[Vectors]:
+        """(tokens, dimensions) of each text, each row of length 1; of a question without the tokens at its two ends."""
+        pipeline = self._embedder._pipeline
+        encode = pipeline.encode_query if purpose is Purpose.QUERY else pipeline.encode_document
+        found: Any = encode(
+            list(texts), output_value="token_embeddings", convert_to_numpy=False, show_progress_bar=False
+        )
+        unit = [torch.nn.functional.normalize(each.to(torch.float32), dim=-1).cpu().numpy() for each in found]
+        return [each[1:-1] for each in unit] if purpose is Purpose.QUERY else unit

@@ -23,13 +23,15 @@ from retriever.embedding import Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
 from retriever.named_embedders import NamedEmbedders
+from retriever.ordering import Ordering
 from retriever.query_vectors import QueryVectors
+from retriever.reranking import Rerankers
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
 from retriever.stores.edge.store import EdgeStore
 from retriever.stores.versioned import VersionedStore
-from tests.retriever.fakes import MoreWordsEmbedder, WordsEmbedder
+from tests.retriever.fakes import FakeRerankers, MoreWordsEmbedder, WordsEmbedder
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,12 @@ async def serving_real_retriever(
     embedders = NamedEmbedders(words, ["small"], lambda _: small)
     collections = Collections(FileCatalog(folder / "catalog.json"), store, embedders)
     await collections.open()
+    rerankers = Rerankers(["shared-words"], FakeRerankers())
     servicer = servicer_class(
         collections, Indexer(collections, store),
-        Searcher(collections, QueryVectors(ByteCache("queries", 0)), store),
+        Searcher(collections, QueryVectors(ByteCache("queries", 0)), store, Ordering(store, rerankers)),
         Building(collections, store, embedders), embedders, KeptSearches(ByteCache("searches", 0), versions),
+        rerankers,
     )  # fmt: skip
     hosted = Hosted(NAME, partial(add_RetrieverServiceServicer_to_server, servicer))
     settings = RetrieverSettings(data=folder, drain_s=0)

@@ -23,7 +23,9 @@ from retriever.corpus import ProcessCorpusVersions
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
 from retriever.named_embedders import NamedEmbedders
+from retriever.ordering import Ordering
 from retriever.query_vectors import QueryVectors
+from retriever.reranking import Rerankers
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
@@ -31,7 +33,7 @@ from retriever.stores.base import Store
 from retriever.stores.edge.store import EdgeStore
 from retriever.stores.server.store import ServerStore
 from retriever.stores.versioned import VersionedStore
-from tests.retriever.fakes import WordsEmbedder, open_fake
+from tests.retriever.fakes import FakeRerankers, WordsEmbedder, open_fake
 
 
 def shared_data() -> Path:
@@ -86,6 +88,7 @@ class Served:
     stub: RetrieverServiceStub
     embedder: WordsEmbedder
     store: EdgeStore
+    rerankers: FakeRerankers
 
 
 @pytest.fixture
@@ -97,12 +100,17 @@ async def served(tmp_path: Path, edge_store: EdgeStore) -> AsyncIterator[Served]
     store = VersionedStore(edge_store, versions)
     collections = Collections(FileCatalog(tmp_path / "catalog.json"), store, embedders)
     await collections.open()
-    searcher = Searcher(collections, QueryVectors(ByteCache("queries", 100_000)), store)
+    fakes = FakeRerankers()
+    rerankers = Rerankers(["shared-words", "broken"], fakes, max_waiting_texts=100)
+    searcher = Searcher(collections, QueryVectors(ByteCache("queries", 100_000)), store, Ordering(store, rerankers))
     kept = KeptSearches(ByteCache("searches", 100_000), versions)
     building = Building(collections, store, embedders)
-    servicer = RetrieverServicer(collections, Indexer(collections, store), searcher, building, embedders, kept)
+    servicer = RetrieverServicer(
+        collections, Indexer(collections, store), searcher, building, embedders, kept, rerankers
+    )
     hosted = Hosted(NAME, partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer))
     settings = RetrieverSettings(data=tmp_path, drain_s=0)
     async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Served(RetrieverServiceStub(channel), embedder, edge_store)
+        yield Served(RetrieverServiceStub(channel), embedder, edge_store, fakes)
+    await rerankers.close()
     await embedders.close()

@@ -1,5 +1,6 @@
 """Small stand-ins for what a test is not about, and builders of chunks."""
 
+import asyncio
 import threading
 import uuid
 import zlib
@@ -7,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mesh.errors import FailedPrecondition
+from mesh.errors import FailedPrecondition, Unavailable
 from mesh.places import Place
 from retriever.chunks import Chunk, MetadataValue
 from retriever.embedding import Purpose, Vectors
+from retriever.reranking import Blend
 from retriever.sparse import words_of
 from retriever.stores.base import IndexedChunk
 
@@ -46,6 +48,44 @@ class MoreWordsEmbedder(WordsEmbedder):
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         return np.pad(super().embed(texts, purpose), ((0, 0), (0, 1)))
+
+
+class SharedWords:
+    """A reranker that counts the question's words in a text. Says what it was given, and can be held up."""
+
+    version, blend = "7", Blend()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.read: list[int] = []
+        self.may_run, self.started = asyncio.Event(), asyncio.Event()
+        self.may_run.set()
+        self.closed = False
+
+    async def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+        self.read.append(len(texts))
+        self.started.set()
+        await self.may_run.wait()
+        if "crash" in question:
+            raise Unavailable("The reranker stopped while it worked on this.")
+        asked = set(question.lower().split())
+        return [float(sum(word in asked for word in text.lower().replace(".", " ").split())) for text in texts]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeRerankers:
+    """Opens them, and counts how often."""
+
+    def __init__(self) -> None:
+        self.opened: list[SharedWords] = []
+
+    async def __call__(self, name: str) -> SharedWords:
+        self.opened.append(SharedWords(name))
+        if name == "broken":
+            raise FailedPrecondition("The reranker broken cannot be loaded: it is broken")
+        return self.opened[-1]
 
 
 def open_fake(name: str) -> WordsEmbedder:

@@ -15,7 +15,7 @@ from tests.retriever.fakes import DIMENSIONS
 from tests.retriever.requests import message, on, struct
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
-FAILED = grpc.StatusCode.FAILED_PRECONDITION
+FAILED, UNAVAILABLE = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE
 NAN = math.nan
 DEEP = filter_pb2.Filter()
 for _ in range(9):
@@ -49,6 +49,20 @@ BAD = [
     ("Search", pb.SearchRequest(text="x", filter=on("metadata.year")), INVALID, "no test"),
     ("Search", pb.SearchRequest(text="x", filter=filter_pb2.Filter(should=[filter_pb2.Condition()])), INVALID, "empty"),
     ("Search", pb.SearchRequest(text="x", filter=DEEP), INVALID, "more than 8 deep"),
+    ("Search", pb.SearchRequest(text="x", diversity=1.5), INVALID, "diversity is 1.5"),
+    ("Search", pb.SearchRequest(text="x", diversity=NAN), INVALID, "diversity is nan"),
+    ("Search", pb.SearchRequest(text="x", reranking=pb.Reranking(passages=201)), INVALID, "reranking.passages is 201"),
+    ("Search", pb.SearchRequest(text="x", reranking=pb.Reranking(reranker="nope")), INVALID, "no reranker 'nope'; it has 'shared-words', 'broken'"),
+    ("Search", pb.SearchRequest(text="tea", reranking=pb.Reranking(reranker="broken")), FAILED, "it is broken"),
+    ("Search", pb.SearchRequest(vector=pb.Vector(values=[1.0] * DIMENSIONS), reranking=pb.Reranking()), INVALID, "reads the question"),
+    ("Rerank", pb.RerankRequest(texts=["x"]), INVALID, "question is empty"),
+    ("Rerank", pb.RerankRequest(query="x"), INVALID, "0 items"),
+    ("Rerank", pb.RerankRequest(query="x", texts=["x"] * 1_001), INVALID, "1001 items"),
+    ("Rerank", pb.RerankRequest(query="x", texts=["x" * 65_537]), INVALID, "65,537"),
+    ("Rerank", pb.RerankRequest(query="x", texts=["x"], limit=-1), INVALID, "limit is -1"),
+    ("Rerank", pb.RerankRequest(query="x", texts=["x"], reranker="nope"), INVALID, "no reranker 'nope'; it has 'shared-words', 'broken'"),
+    ("Rerank", pb.RerankRequest(query="x", texts=["x"], reranker="broken"), FAILED, "it is broken"),
+    ("Rerank", pb.RerankRequest(query="crash", texts=["x"]), UNAVAILABLE, "reranker stopped"),
     ("UpsertChunks", pb.UpsertChunksRequest(), INVALID, "0 items"),
     ("UpsertChunks", pb.UpsertChunksRequest(chunks=[message("x", id="7")]), INVALID, "'7' is not a UUID"),
     ("UpsertChunks", pb.UpsertChunksRequest(chunks=[message("x", document="../a")]), INVALID, "not a document's name"),

@@ -44,7 +44,7 @@ var services = map[string]struct {
 	"ingest": {"murphey.ingest.v1.IngestService", []string{
 		"GetDocument", "ListDocuments", "GetDocumentText", "GetJob", "ListJobs"}},
 	"retriever": {"murphey.retriever.v1.RetrieverService", []string{
-		"Search", "UpsertChunks", "PublishDocuments", "DeleteChunks", "Embed", "GetCollection", "ListCollections"}},
+		"Search", "Rerank", "UpsertChunks", "PublishDocuments", "DeleteChunks", "Embed", "GetCollection", "ListCollections"}},
 	"generator": {"murphey.generator.v1.GeneratorService", []string{"CountTokens", "ListModels", "GetModel"}},
 }
 

@@ -108,7 +108,7 @@ func TestOpenAPIDescribesEveryPathAndItsReferencesResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, methods := range map[string][]string{
-		"/v1/answers": {"post"}, "/v1/answers:stream": {"post"}, "/v1/search": {"post"}, "/v1/documents": {"get", "post"},
+		"/v1/answers": {"post"}, "/v1/answers:stream": {"post"}, "/v1/search": {"post"}, "/v1/rerank": {"post"}, "/v1/documents": {"get", "post"},
 		"/v1/collections/{collection}/documents/{document}":          {"get", "delete"},
 		"/v1/collections/{collection}/documents/{document}:download": {"get"},
 		"/v1/jobs/{job}:watch": {"get"}, "/v1/conversations": {"get", "post"}, "/healthz": {"get"},

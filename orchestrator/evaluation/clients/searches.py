@@ -36,18 +36,23 @@ class Finds(Protocol):
 
 
 class Searches:
-    """Searches one collection. `mode` is `hybrid`, `dense` or `sparse`."""
+    """Searches one collection. `mode` is `hybrid`, `dense` or `sparse`; a reranker of None orders nothing anew, an empty one
+    is the retriever's default."""
 
-    def __init__(self, channel: grpc.aio.Channel, collection: str, mode: str, limit: int) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, collection: str, mode: str, limit: int, reranker: str | None = None
+    ) -> None:
         self._stub = RetrieverServiceStub(channel)
         self._collection, self._limit = collection, limit
         self._mode = f"SEARCH_MODE_{mode.upper()}"
+        self._reranking = None if reranker is None else pb.Reranking(reranker=reranker)
 
     async def search(self, text: str, documents: Sequence[str] = ()) -> Found:
         """What fits a text best, among the documents of these display names where any are given."""
         request = pb.SearchRequest(
             collection=f"collections/{self._collection}", text=text, mode=self._mode, limit=self._limit,
-            filter=only_documents(documents), cache=CacheControl(no_cache=True, no_store=True),
+            filter=only_documents(documents), reranking=self._reranking,
+            cache=CacheControl(no_cache=True, no_store=True),
         )  # fmt: skip
         started_s = time.perf_counter()
         with translated("retriever"):

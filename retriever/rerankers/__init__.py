@@ -1,0 +1,1 @@
+"""The rerankers that exist. Only app.py imports them."""
