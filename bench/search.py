@@ -25,7 +25,7 @@ from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 COLLECTION = "bench-search"
 SEARCH = "/murphey.retriever.v1.RetrieverService/Search"
 RERANKED_SEARCHES = 30
-"""In one run: each reads 20 passages."""
+"""In one run: each reads 30 passages."""
 MODES = {"hybrid": pb.SEARCH_MODE_HYBRID, "dense": pb.SEARCH_MODE_DENSE, "sparse": pb.SEARCH_MODE_SPARSE}
 
 WISHES: dict[str, dict[str, Any]] = {

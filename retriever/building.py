@@ -68,7 +68,8 @@ class Building:
                 raise FailedPrecondition(f"The index {index_version} of {collection!r} is not being built.")
             dropped.extend([record.previous] if record.previous else [])
             previous = replace(record, building=None, previous=None)
-            return replace(building, fields=record.fields, created=record.created, building=None, previous=previous)
+            known = {"fields": record.fields, "languages": record.languages, "created": record.created}
+            return replace(building, **known, building=None, previous=previous)
 
         swapped = await self._collections.update(collection, change)
         for index in dropped:

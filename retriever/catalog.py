@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from retriever.filters import Fields, Kind
+from retriever.sparse import AUTO, DEFAULT_LANGUAGE
 
 
 class Splitter(StrEnum):
@@ -43,6 +44,13 @@ class CollectionRecord:
     """The index that will be the live one."""
     previous: "CollectionRecord | None" = None
     """The one that was."""
+    languages: tuple[str, ...] = ()
+    """Those that documents were found in, where `language` is `auto`."""
+
+    @property
+    def word_languages(self) -> tuple[str, ...]:
+        """The languages that a question's words are looked for in."""
+        return (self.languages or (DEFAULT_LANGUAGE,)) if self.language == AUTO else (self.language,)
 
     @property
     def indexes(self) -> list["CollectionRecord"]:
@@ -122,6 +130,7 @@ def from_json(plain: Mapping[str, Any]) -> CollectionRecord:
     beside = {name: from_json(plain[name]) for name in _BESIDE if plain.get(name)}
     splitter = Splitter(plain.get("splitter", Splitter.STRUCTURE))
     made = {"created": created, "fields": Fields(kinds), "splitter": splitter}
+    made["languages"] = tuple(plain.get("languages", ()))
     return CollectionRecord(**{**plain, **made, **beside})
 
 

@@ -127,7 +127,7 @@ def create_collection(
     embedder: Annotated[
         str, typer.Option("--embedder", help="Its embedder, such as multilingual-e5-small; empty is the default one.")
     ] = "",
-    language: Annotated[str, typer.Option("--language", help="Language of its words, such as german.")] = "",
+    language: Annotated[str, typer.Option("--language", help="Language of its words, such as german, or auto.")] = "",
     chunk_tokens: Annotated[int, typer.Option("--chunk-tokens", help="Tokens in a chunk; 0 is the default.")] = 0,
     overlap_tokens: Annotated[
         int | None, typer.Option("--chunk-overlap", "--overlap-tokens", help="Tokens that neighbours share.")
@@ -237,6 +237,7 @@ def _collection(collection: pb.Collection) -> dict[str, Any]:
         "name": collection.name,
         "embedder": collection.embedder,
         "language": collection.language,
+        "languages": list(collection.languages),
         "chunk_tokens": collection.chunking.chunk_tokens,
         "overlap_tokens": collection.chunking.overlap_tokens,
         "splitter": pb.Splitter.Name(collection.chunking.splitter).removeprefix("SPLITTER_").lower(),

@@ -60,6 +60,7 @@ def collection_message(record: CollectionRecord, counts: Sequence[Counts], defau
         embedder=record.embedder,
         chunking=_chunking(record),
         language=record.language,
+        languages=record.word_languages,
         index_version=record.index_version,
         chunk_count=counts[0].live,
         staged_chunk_count=counts[0].staged,

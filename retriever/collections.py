@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from retriever.chunks import MetadataValue
 from retriever.embedding import Embedder
 from retriever.filters import MAX_FIELDS, Fields
 from retriever.named_embedders import NamedEmbedders
-from retriever.sparse import DEFAULT_LANGUAGE, words_of
+from retriever.sparse import AUTO, DEFAULT_LANGUAGE, words_of
 from retriever.stores.base import Counts, Store
 
 log = logs.get(__name__)
@@ -183,13 +183,25 @@ class Collections:
             self._records[collection] = replace(record, fields=fields)
             await self._catalog.put(self._records[collection])
 
+    async def learn_languages(self, collection: str, languages: Collection[str]) -> None:
+        """Keeps the languages that documents were found in, so that questions are read in them, where these vary."""
+        record = self._records[collection]
+        if record.language != AUTO or set(languages) <= set(record.languages):
+            return
+
+        async def change(record: CollectionRecord) -> CollectionRecord:
+            return replace(record, languages=tuple(sorted({*record.languages, *languages})))
+
+        await self.update(collection, change)
+
 
 def planned(new: NewCollection, embedder: Embedder) -> CollectionRecord:
     """The record of a new index. InvalidInput for settings that do not fit the embedder."""
     chunk_tokens, overlap_tokens = _chunking(new, embedder.max_tokens)
     splitter = new.splitter or Splitter.STRUCTURE
     language = (new.language or DEFAULT_LANGUAGE).lower()
-    words_of(language)
+    if language != AUTO:
+        words_of(language)
     parts = [embedder.name, embedder.version, chunk_tokens, overlap_tokens, language, _INDEX_FORMAT]
     parts += [splitter] if splitter is not Splitter.STRUCTURE else []
     version = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", str(part))[-48:] for part in parts)

@@ -10,7 +10,7 @@ from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, Description, DocumentVersion, text_to_index
 from retriever.collections import Collections
 from retriever.embedding import Purpose
-from retriever.sparse import SparseVector, words_of
+from retriever.languages import weigh
 from retriever.stores.base import Counts, IndexedChunk, Selection, Store, Window
 
 
@@ -51,7 +51,8 @@ class Indexer:
         dense: list[Sequence[float]] = [vector if vector is not None else () for vector in vectors]
         for row, vector in zip(missing, embedded, strict=True):
             dense[row] = vector  # pyright: ignore[reportArgumentType] - a row of numbers
-        sparse = await asyncio.to_thread(_weigh, chunks, record.language)
+        sparse, languages = await asyncio.to_thread(weigh, chunks, record.language)
+        await self._collections.learn_languages(collection, languages)
         await self._collections.learn_fields(collection, [chunk.metadata for chunk in chunks])
         items = [IndexedChunk(*parts) for parts in zip(chunks, dense, sparse, strict=True)]
         await self._store.upsert(record.index, items, staged=staged)
@@ -130,8 +131,3 @@ def unit(vector: Sequence[float]) -> Sequence[float]:
     """The vector at length 1, as the store keeps it."""
     values = np.asarray(vector, np.float32)
     return values / np.linalg.norm(values)  # pyright: ignore[reportReturnType] - a row of numbers
-
-
-def _weigh(chunks: Sequence[Chunk], language: str) -> list[SparseVector]:
-    words = words_of(language)
-    return [words.of_document(text_to_index(chunk)) for chunk in chunks]

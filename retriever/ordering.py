@@ -12,10 +12,12 @@ from retriever.reranking import Blend, Judged, Rerankers
 from retriever.stores import fusion
 from retriever.stores.base import Hit, Store
 
-DEFAULT_PASSAGES = 20
+DEFAULT_PASSAGES = 30
 _LEAST_POOL = 50
 """Passages from which different ones are chosen, at least; twice the limit where that is more."""
 _MOST_POOL = 1_000
+_SPREAD_FROM_WORDS, _SPREAD_WORDS = 5, 8
+"""A question of fewer words wants one passage as a rule, and nothing is diffused; all of it from the second number on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Ordering:
         texts = [text_to_index(hit.chunk) for hit in first]
         judged = await self._rerankers.judge(question, texts, reranking.reranker, "reranking.reranker")
         scores = dict(zip([hit.chunk.id for hit in first], judged.scores, strict=True))
-        share = judged.blend.spread * fusion.feedback_weight(words)
+        share = judged.blend.spread * fusion.between(words, _SPREAD_FROM_WORDS, _SPREAD_WORDS)
         if share:
             first, vectors = await self._with_vectors(index, first)
         else:

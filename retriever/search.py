@@ -1,5 +1,6 @@
 """Finds passages: embeds the question, asks the store, has the hits ordered, and brings each one's neighbours along."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,9 +12,10 @@ from retriever.catalog import CollectionRecord
 from retriever.chunks import Chunk, DocumentVersion
 from retriever.collections import Collections
 from retriever.filters import NO_FILTER, Filter
+from retriever.languages import of_question
 from retriever.ordering import Ordering, Reranking, Wish
 from retriever.query_vectors import QueryVectors
-from retriever.sparse import SparseVector, words_of
+from retriever.sparse import SparseVector
 from retriever.stores.base import Hit, Mode, Store, StoreQuery, Window
 
 DEFAULT_LIMIT = 10
@@ -82,7 +84,7 @@ class Searcher:
         hits = await self._store.search(record.index, query) if query else []
         if question.minimum_score is not None:
             hits = [hit for hit in hits if hit.score >= question.minimum_score]
-        words = len(query.sparse.indices) if query and query.sparse else 0
+        words = query.sparse.words if query and query.sparse else 0
         ordered = await self._ordering.order(record.index, question.text, words, hits, question.wish)
         passages = await self._with_neighbors(record.index, ordered.hits, question.neighbors)
         passages = [replace(each, rerank_score=ordered.rerank_scores.get(each.hit.chunk.id)) for each in passages]
@@ -96,7 +98,7 @@ class Searcher:
         """None when the question has no words to look for."""
         dense, sparse = question.vector, None
         if question.mode is not Mode.DENSE:
-            sparse = _words(question.text, record.language)
+            sparse = await _words(question.text, record)
             if sparse is None and question.mode is Mode.SPARSE:
                 return None
         if question.mode is not Mode.SPARSE and dense is None:
@@ -111,8 +113,12 @@ class Searcher:
         return [_passage(hit, around[window]) for hit, window in zip(hits, windows, strict=True)]
 
 
-def _words(text: str, language: str) -> SparseVector | None:
-    words = words_of(language).of_query(text)
+async def _words(text: str, record: CollectionRecord) -> SparseVector | None:
+    languages = record.word_languages
+    if len(languages) > 1:  # which one it is takes a while to tell, the first time a quarter of a second
+        words = await asyncio.to_thread(of_question, text, languages)
+    else:
+        words = of_question(text, languages)
     return words if words.indices else None
 
 

@@ -7,7 +7,8 @@ from qdrant_edge import Bm25, Bm25Config
 
 from mesh.errors import InvalidInput
 
-DEFAULT_LANGUAGE = "english"
+DEFAULT_LANGUAGE, AUTO = "english", "auto"
+"""`auto` is each document's own (languages.py)."""
 TERM_SATURATION, LENGTH_NORMALIZATION, AVERAGE_WORDS = 1.2, 0.75, 100.0
 """BM25's k1, b and the mean length of a chunk in words (Robertson & Zaragoza 2009)."""
 
@@ -18,6 +19,13 @@ class SparseVector:
 
     indices: list[int]
     values: list[float]
+    different_words: int = 0
+    """Of a question, where one word may have several hashes; 0: as many as there are hashes."""
+
+    @property
+    def words(self) -> int:
+        """Different words."""
+        return self.different_words or len(self.indices)
 
 
 @lru_cache(maxsize=32)
@@ -35,7 +43,8 @@ class Words:
             self._bm25 = Bm25(config)
         except ValueError as error:
             message = (
-                f"There is no word model for the language {language[:50]!r}: write an English name such as 'german'."
+                f"There is no word model for the language {language[:50]!r}: write an English name such as 'german', or "
+                "'auto' for each document's own."
             )
             raise InvalidInput(message, field="collection.language") from error
 

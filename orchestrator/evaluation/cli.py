@@ -44,7 +44,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run, the be
 EmbedderOption = Annotated[str, typer.Option(help="Embedder of the set's own collection; the default one if left out.")]
 ChunkTokensOption = Annotated[int, typer.Option(min=0, help="Tokens of its chunks at most; 0 is the default.")]
 OverlapTokensOption = Annotated[int | None, typer.Option(min=0, help="Tokens that neighbouring chunks share.")]
-LanguageOption = Annotated[str, typer.Option(help="Language of its words for BM25, such as german.")]
+LanguageOption = Annotated[str, typer.Option(help="Language of its words for BM25, such as german, or auto.")]
 
 Result = TypeVar("Result")
 

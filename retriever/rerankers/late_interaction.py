@@ -40,7 +40,7 @@ class LateInteraction:
     """MaxSim, in a thread of its own."""
 
     name = NAME
-    blend = Blend(search_weight=1.0, spread=0.5)
+    blend = Blend(search_weight=1.0, spread=0.6)
 
     def __init__(self, model: TokenVectors) -> None:
         self.version = model.version

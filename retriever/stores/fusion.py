@@ -40,7 +40,7 @@ def candidates(limit: int) -> int:
 
 def sparse_weight(words: int) -> float:
     """What BM25 counts, where the cosine counts 1, in a question of so many different words."""
-    return _LEAST_WEIGHT + (_MOST_WEIGHT - _LEAST_WEIGHT) * _between(words, _FEW_WORDS, _MANY_WORDS)
+    return _LEAST_WEIGHT + (_MOST_WEIGHT - _LEAST_WEIGHT) * between(words, _FEW_WORDS, _MANY_WORDS)
 
 
 def rarity(sparse: Mapping[Key, float]) -> float:
@@ -49,12 +49,12 @@ def rarity(sparse: Mapping[Key, float]) -> float:
     if not ordered or ordered[0] <= 0:
         return 0.0
     next_score = ordered[_FEW_PASSAGES] if len(ordered) > _FEW_PASSAGES else 0.0
-    return _between(1 - next_score / ordered[0], _COMMON_DROP, 1)
+    return between(1 - next_score / ordered[0], _COMMON_DROP, 1)
 
 
 def feedback_weight(words: int) -> float:
     """How far the question is moved to its first hits; 0: it is asked once."""
-    return _FEEDBACK_WEIGHT * _between(words, _FEEDBACK_FROM_WORDS, _MANY_WORDS)
+    return _FEEDBACK_WEIGHT * between(words, _FEEDBACK_FROM_WORDS, _MANY_WORDS)
 
 
 def fused(dense: Mapping[Key, float], sparse: Mapping[Key, float], words: int) -> list[tuple[Key, float]]:
@@ -82,5 +82,6 @@ def _scaled(scores: Mapping[Key, float]) -> dict[Key, float]:
     return {key: (score - lowest) / (highest - lowest) for key, score in scores.items()}
 
 
-def _between(value: float, low: float, high: float) -> float:
+def between(value: float, low: float, high: float) -> float:
+    """0 up to `low`, 1 from `high` on, and even between them."""
     return min(1.0, max(0.0, (value - low) / (high - low)))

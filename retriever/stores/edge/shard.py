@@ -93,7 +93,7 @@ class Shard:
         """Fused scores, the best first, and the cosines that are known; questions of many words are asked twice."""
         dense = self._scores([_part(query, query.dense, hidden) for query in queries])
         sparse = self._scores([_part(query, query.sparse, hidden) for query in queries])
-        words = [len(query.sparse.indices) if query.sparse else 0 for query in queries]
+        words = [query.sparse.words if query.sparse else 0 for query in queries]
         found = [fusion.fused(*parts) for parts in zip(dense, sparse, words, strict=True)]
         again = [row for row, hits in enumerate(found) if hits and fusion.feedback_weight(words[row])]
         moved = self._scores([self._moved_part(queries[row], found[row], words[row], hidden) for row in again])

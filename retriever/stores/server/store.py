@@ -126,7 +126,7 @@ class ServerStore:
 
     async def _search_hybrid(self, name: str, query: StoreQuery, condition: models.Filter) -> list[Hit]:
         """Fused; a question of many words is asked twice."""
-        words = len(query.sparse.indices) if query.sparse else 0
+        words = query.sparse.words if query.sparse else 0
         depth, weight = fusion.candidates(query.limit), fusion.feedback_weight(words)
         dense, sparse = await asyncio.gather(
             *(self._scores(name, vector, condition, depth) for vector in (query.dense, query.sparse))
