@@ -58,7 +58,7 @@ def curve(verdicts: Sequence[Verdict]) -> list[Point]:
     """Points from no further declines to the highest signal, at quantiles of the signals. Empty without questions."""
     signals = sorted({verdict.signal for verdict in verdicts})
     step = max(1, len(signals) // MAX_POINTS)
-    return [_point(verdicts, threshold) for threshold in signals[::step]]
+    return [outcome_at(verdicts, threshold) for threshold in signals[::step]]
 
 
 def best(points: Sequence[Point]) -> Point | None:
@@ -66,7 +66,8 @@ def best(points: Sequence[Point]) -> Point | None:
     return max((point for point in points if point.rates.f1 is not None), key=lambda p: p.rates.f1 or 0, default=None)
 
 
-def _point(verdicts: Sequence[Verdict], threshold: float) -> Point:
+def outcome_at(verdicts: Sequence[Verdict], threshold: float) -> Point:
+    """What one threshold would have given."""
     then = [verdict if verdict.declined or verdict.signal >= threshold else _declined(verdict) for verdict in verdicts]
     answerable = [verdict for verdict in then if verdict.answerable]
     kept = sum(not verdict.declined for verdict in answerable)

@@ -1,4 +1,4 @@
-"""`murphey eval retrieval | answers | list | show`."""
+"""`murphey eval retrieval | answers | calibrate | list | show`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +52,9 @@ Result = TypeVar("Result")
 def register(root: typer.Typer) -> None:
     """Adds the group `eval`."""
     group = typer.Typer(help="Measure retrieval and answers on a labelled set.", no_args_is_help=True)
-    for name, command in (("retrieval", _retrieval), ("answers", _answers), ("list", _list), ("show", _show)):
+    for name, command in (
+        ("retrieval", _retrieval), ("answers", _answers), ("calibrate", _calibrate), ("list", _list), ("show", _show),
+    ):  # fmt: skip
         group.command(name)(command)
     root.add_typer(group, name="eval")
 
@@ -127,6 +129,35 @@ def _answers(
         gates=tuple(gate or ()), fresh=fresh,
     )  # fmt: skip
     _run(plan, as_json)
+
+
+def _calibrate(
+    path: SetArgument,
+    collection: CollectionOption = None,
+    keep: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="Share of answerable questions that are to be answered.")
+    ] = 0.97,
+    questions: CountOption = None,
+    at_once: Annotated[int, typer.Option(min=1, max=64, help="Questions at once.")] = 4,
+    embedder: EmbedderOption = "",
+    chunk_tokens: ChunkTokensOption = 0,
+    overlap_tokens: OverlapTokensOption = None,
+    language: LanguageOption = "",
+    data: DataOption = DEFAULT_DATA,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the relevance below which questions are declined: chosen on one half of a set, reported on the other."""
+    from orchestrator.evaluation import calibration, printing, running
+
+    own = CollectionSettings(embedder, chunk_tokens, overlap_tokens, language)
+    plan = running.Plan(Kind.ANSWERS, path, data, target, collection, own, count=questions, at_once=at_once)
+    prepared = _checked(lambda: running.prepare(plan))
+    _checked(lambda: calibration.check(prepared.questions))
+    with printing.Bars(quiet=as_json) as bars:
+        found = terminal.run(calibration.calibrate(prepared, keep, bars))
+    name = prepared.set.name
+    terminal.print_json(calibration.as_json(found, name)) if as_json else printing.print_calibration(found)
 
 
 def _list(data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:

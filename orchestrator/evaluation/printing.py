@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from mesh.terminal import console, out, print_table
+from orchestrator.evaluation.calibration import Calibration
 from orchestrator.evaluation.comparison import Comparison
 from orchestrator.evaluation.records import MAIN_SCORE, best_threshold
 from orchestrator.evaluation.running import Evaluated
@@ -57,6 +58,7 @@ def as_json(evaluated: Evaluated, page: Path) -> dict[str, Any]:
     """The run with stable keys: its figures stand beside what it is of."""
     return header_json(evaluated.run.header) | {
         "report": str(page),
+        "curves": dict(evaluated.run.header.curves),
         "records": str(page.with_name("records.jsonl")),
         "gates": [
             {"gate": judged.gate.text, "value": judged.value, "passed": judged.passed} for judged in evaluated.gates
@@ -112,6 +114,21 @@ def print_run(evaluated: Evaluated, page: Path) -> None:
     versions = ", ".join(f"{name} {value}" for name, value in header.versions.items())
     console.print(f"[dim]{escape(versions)}[/dim]", soft_wrap=True)
     out.print(f"report: {page}", markup=False)
+
+
+def print_calibration(found: Calibration) -> None:
+    """The threshold, what it does, and how to set it."""
+    table = Table("", "answerable", "answered", "unanswerable", "precision", "recall", "F1", box=None, pad_edge=False)
+    for half, point in (("calibration", found.calibration), ("held-out", found.held_out)):
+        answerable, unanswerable = found.questions[half]
+        rates = (point.answered, point.rates.precision, point.rates.recall, point.rates.f1)
+        answered, *declines = [_number("", rate) for rate in rates]
+        table.add_row(half, str(answerable), answered, str(unanswerable), *declines)
+    out.print(f"[bold]minimum_relevance {found.threshold:.3f}[/bold]  index {escape(found.index)}")
+    out.print(table)
+    console.print(
+        f"Set it for the orchestrator: MURPHEY_ORCHESTRATOR_MINIMUM_RELEVANCE={found.threshold:.3f}", soft_wrap=True
+    )
 
 
 def _print_threshold(signal: str, point: Mapping[str, Any] | None) -> None:

@@ -136,7 +136,7 @@ async def evaluate(prepared: Prepared, shows: Shows) -> Evaluated:
     plan, store = prepared.plan, RunStore(prepared.plan.data)
     async with live_mesh(plan.data, plan.target) as mesh:
         model = await model_version(mesh, plan.model) if plan.kind is Kind.ANSWERS else ""
-        collection, notes = await _collection(mesh, prepared, shows)
+        collection, notes = await ready_collection(mesh, prepared, shows)
         names = await _names(mesh, collection.id, prepared, shows)
         measure = _measure(mesh, plan, collection.id, names)
         with store.open(_header(prepared, collection, model, notes), fresh=plan.fresh) as run:
@@ -179,7 +179,7 @@ def _check_comparable(before: StoredRun, kind: Kind, fingerprint: str, queries: 
         raise InvalidInput(f"The run {header.id} asked none of these questions: it is of another part of the set.")
 
 
-async def _collection(mesh: LiveMesh, prepared: Prepared, shows: Shows) -> tuple[Searchable, tuple[str, ...]]:
+async def ready_collection(mesh: LiveMesh, prepared: Prepared, shows: Shows) -> tuple[Searchable, tuple[str, ...]]:
     """The collection to ask, which is made first where none was named; and what to note of it."""
     plan, corpus = prepared.plan, prepared.set.corpus
     if plan.collection is not None or corpus is None:  # prepare() refused a plan with neither
