@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mesh import logs, metrics
 from mesh.errors import Overloaded, Unavailable
-from orchestrator.attribution import Evidence, Support, Thresholds
+from orchestrator.attribution import Entails, Evidence, Support, Thresholds
 from orchestrator.citations import Citer
 from orchestrator.conversations import Turns, remember
 from orchestrator.course import Course
@@ -38,6 +38,7 @@ class Limits:
     max_history_turns: int = 10
     minimum_relevance: float = 0.57
     thresholds: Thresholds = field(default_factory=Thresholds)
+    entailment_model: str = ""
 
 
 class Answerer:
@@ -51,9 +52,11 @@ class Answerer:
         conversations: Turns,
         prompter: Prompter,
         limits: Limits,
+        entails: Entails | None = None,
     ) -> None:
         self._retriever, self._generator, self._documents = retriever, generator, documents
         self._conversations, self._prompter, self._limits = conversations, prompter, limits
+        self._entails = entails
         self._follow_ups = FollowUps(generator)
         self._searching = Searching(retriever, limits.reach)
         self._running = 0
@@ -119,7 +122,7 @@ class Answerer:
     async def _generate(self, course: Course, frame: Frame, found: SearchResult) -> AsyncGenerator[Event, None]:
         sources = await self._prompter.pack(frame, found.passages)
         yield SourcesFound(sources)
-        evidence = Evidence(sources, course.standalone, self._retriever.embed, self._limits.thresholds)
+        evidence = Evidence(sources, course.standalone, self._retriever.embed, self._limits.thresholds, self._entails)
         closest = evidence.best_for_question()
         async with Citer(sources, evidence, Verifier(self._documents)) as citer:
             course.prompted_s = course.elapsed_s()

@@ -1,5 +1,6 @@
 """Wires the orchestrator: settings, clients, database, domain, servicer."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
@@ -16,10 +17,11 @@ from mesh.database import database_url, open_database
 from mesh.server import Hosted
 from murphey.orchestrator.v1 import orchestrator_pb2_grpc
 from orchestrator.answers import Answerer, Limits
-from orchestrator.attribution import Thresholds
+from orchestrator.attribution import Entails, Thresholds
 from orchestrator.cached_answers import CachedAnswerer
 from orchestrator.clients import generator, ingest, retriever
 from orchestrator.conversations import Turns
+from orchestrator.entailment import CrossEncoderEntailment
 from orchestrator.forgetting import Forgetting
 from orchestrator.prompting import Prompter
 from orchestrator.prompts import load_prompts
@@ -53,14 +55,23 @@ async def open_service(settings: OrchestratorSettings) -> AsyncIterator[list[Hos
                 (settings.ingest, ingest),
             )
         ]
-        servicer, forgetting = _servicer(settings, channels, engine)
+        servicer, forgetting = _servicer(settings, channels, engine, await _entails(settings, stack))
         await stack.enter_async_context(forgetting.running())
         add = partial(orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server, servicer)
         yield [Hosted(SERVICE, add)]
 
 
+async def _entails(settings: OrchestratorSettings, stack: AsyncExitStack) -> Entails | None:
+    """The model that judges sentences, where one is set. FailedPrecondition when it cannot be used."""
+    if not settings.entailment_model:
+        return None
+    judge = await asyncio.to_thread(CrossEncoderEntailment, settings.entailment_model)
+    stack.callback(judge.close)
+    return judge
+
+
 def _servicer(
-    settings: OrchestratorSettings, channels: list[grpc.aio.Channel], engine: AsyncEngine
+    settings: OrchestratorSettings, channels: list[grpc.aio.Channel], engine: AsyncEngine, entails: Entails | None
 ) -> tuple[Orchestrator, Forgetting]:
     passages = retriever.RetrieverClient(channels[0], settings.search_timeout_s, settings.reranker)
     models = generator.GeneratorClient(channels[1], settings.answer_timeout_s)
@@ -70,7 +81,7 @@ def _servicer(
     limits, prompter = _limits(settings), Prompter(models, load_prompts())
 
     def answering(turns: Turns) -> Answerer:
-        return Answerer(passages, models, documents, turns, prompter, limits)
+        return Answerer(passages, models, documents, turns, prompter, limits, entails)
 
     cached = CachedAnswerer(
         answering(conversations),
@@ -93,5 +104,8 @@ def _limits(settings: OrchestratorSettings) -> Limits:
         max_answers=settings.max_answers,
         max_history_turns=settings.max_history_turns,
         minimum_relevance=settings.minimum_relevance,
-        thresholds=Thresholds(certain=settings.minimum_support, cosine=settings.minimum_cosine),
+        thresholds=Thresholds(
+            certain=settings.minimum_support, cosine=settings.minimum_cosine, entailment=settings.minimum_entailment
+        ),
+        entailment_model=settings.entailment_model,
     )

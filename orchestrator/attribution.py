@@ -16,6 +16,8 @@ from orchestrator.sources import Source, Span
 from orchestrator.words import coverage, rarity, stems
 
 Embed = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
+Entails = Callable[[Sequence[tuple[str, str]]], Awaitable[list[float]]]
+"""For each pair of words of a source and a sentence, the probability that the words entail it, 0 to 1."""
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _ASKS_COUNT = re.compile(
@@ -33,12 +35,13 @@ class Thresholds:
     """When a sentence counts as supported.
 
     `certain`: the share of its words in the quote that is enough. `possible`: the share below which nothing is compared.
-    `cosine`: between the two, the cosine that is enough.
+    `cosine`: between the two, the cosine that is enough. `entailment`: the probability that is enough where a model judges.
     """
 
     certain: float = 0.6
     possible: float = 0.3
     cosine: float = 0.6
+    entailment: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,15 @@ class Evidence:
     Those from one on that speaks to the model are none of them (`orders.py`).
     """
 
-    def __init__(self, sources: Sequence[Source], question: str, embed: Embed, thresholds: Thresholds) -> None:
-        self._embed, self._thresholds = embed, thresholds
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        question: str,
+        embed: Embed,
+        thresholds: Thresholds,
+        entails: Entails | None = None,
+    ) -> None:
+        self._embed, self._thresholds, self._entails = embed, thresholds, entails
         self._judged: dict[tuple[str, tuple[int, ...]], Judgement] = {}
         self._asked, self._asks_count = stems(question), _ASKS_COUNT.search(question) is not None
         self._candidates = [candidate for source in sources for candidate in _sentences(source)]
@@ -127,6 +137,8 @@ class Evidence:
         ranked = self._ranked(wanted, [c for c in fitting if not among or c.source in among]) if wanted else []
         if not ranked:
             return Judgement(0.0)
+        if self._entails is not None:
+            return await self._inferred(statement, ranked[:_COMPARED_SENTENCES], wanted, self._entails)
         share = self._share(wanted, ranked[0])
         if share >= self._thresholds.certain:
             support = self._extended(ranked[0], wanted)
@@ -135,6 +147,14 @@ class Evidence:
             return Judgement(share)
         closest = await self._closest(statement, ranked[:_COMPARED_SENTENCES])
         return Judgement(closest.similarity, closest if closest.similarity >= self._thresholds.cosine else None)
+
+    async def _inferred(
+        self, statement: str, ranked: Sequence[_Candidate], wanted: frozenset[str], entails: Entails
+    ) -> Judgement:
+        supports = [self._extended(candidate, wanted) for candidate in ranked]
+        scores = await entails([(support.quote, statement) for support in supports])
+        best = max(range(len(scores)), key=scores.__getitem__)
+        return Judgement(scores[best], supports[best] if scores[best] >= self._thresholds.entailment else None)
 
     def _ranked(self, wanted: frozenset[str], among: Sequence[_Candidate]) -> list[_Candidate]:
         """Sentences by the share of the wanted words; among equals the ones that speak of the question."""

@@ -71,3 +71,11 @@ class OrchestratorSettings(ServiceSettings):
     minimum_cosine: float = Field(
         default=0.6, ge=-1, le=1, description="Cosine that attributes a sentence where its words leave doubt."
     )
+    entailment_model: str = Field(
+        default="",
+        description="A cross-encoder for natural-language inference, folder or hub id, that judges whether sentences are "
+        "supported, in place of shared words and cosine; empty is none.",
+    )
+    minimum_entailment: float = Field(
+        default=0.5, ge=0, le=1, description="Probability of entailment from which such a model supports a sentence."
+    )
