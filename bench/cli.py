@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import answer, durability, generate, ingest, peer, quality, search, stalls, start
+from bench import answer, caches, durability, generate, ingest, peer, quality, search, stalls, start
 from bench.frame import Report, Row
 from bench.options import Options
 
@@ -41,7 +41,7 @@ def everything(context: typer.Context) -> None:
         return
     peer.PEERS.setup()
     benchmarks: list[Callable[[Options], Report]] = [
-        start.run, generate.run, search.run, answer.run, quality.run, stalls.run, ingest.run,
+        start.run, generate.run, search.run, answer.run, caches.run, quality.run, stalls.run, ingest.run,
     ]  # fmt: skip
     reports = [_shown(benchmark(Options()), as_json=False) for benchmark in benchmarks]
     raise typer.Exit(0 if all(report.passed for report in reports) else 1)
@@ -65,6 +65,12 @@ def _search(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOptio
 def _answer(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
     """What answering adds to the first token, and 16 streams beside the engine alone."""
     _finish(answer.run(Options(runs, quick)), as_json)
+
+
+@app.command("caches")
+def _caches(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Answers that are given again: their time through the mesh, and the memory of 100,000."""
+    _finish(caches.run(Options(runs, quick)), as_json)
 
 
 @app.command("generate")

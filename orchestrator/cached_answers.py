@@ -191,7 +191,7 @@ class CachedAnswerer:
         )
         tags = (question.collection, corpus, question.conversation, started.answer_id)
         self._corpora[question.collection] = corpus
-        self._cache.put(asked.key(corpus), zlib.compress(_KEPT.dump_json(kept), _FAST), tags)
+        self._cache.put(asked.key(corpus), packed(kept), tags)
 
     async def _again(self, course: Course, kept: KeptAnswer) -> AsyncGenerator[Event, None]:
         yield Started(course.answer_id, kept.standalone_question, kept.further_searches)
@@ -214,6 +214,11 @@ def with_seed(question: Question, sampling: Sampling) -> Question:
     if sampling.gives_the_same_again:
         return question
     return replace(question, sampling=replace(question.sampling, seed=secrets.randbelow(_SEEDS)))
+
+
+def packed(kept: KeptAnswer) -> bytes:
+    """As it is kept."""
+    return zlib.compress(_KEPT.dump_json(kept), _FAST)
 
 
 def _unpacked(kept: bytes) -> KeptAnswer:

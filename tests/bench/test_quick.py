@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench import answer, corpora, generate, ingest, prompts, quality, search, stalls
+from bench import answer, caches, corpora, generate, ingest, prompts, quality, search, stalls
 from bench.frame import Row
 from bench.local_mesh import LocalMesh, local_mesh
 
@@ -50,6 +50,15 @@ def test_answer(mesh: LocalMesh, corpus: ingest.Ingested) -> None:
     first, *_, throughput = asyncio.run(answer.measure(mesh, answer.QUICK, 1))
     assert abs(first.median) < 60_000
     assert _measured(throughput)
+
+
+def test_caches(mesh: LocalMesh, corpus: ingest.Ingested) -> None:
+    assert corpus.texts
+    again, _, first, memory, counted = asyncio.run(caches.measure(mesh, caches.QUICK, 1))
+    assert _measured(again)
+    assert _measured(first)
+    assert _measured(counted)
+    assert memory.unit == "MB"
 
 
 def test_generate(mesh: LocalMesh) -> None:

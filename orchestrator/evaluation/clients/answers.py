@@ -15,6 +15,7 @@ from orchestrator.events import Citation
 from orchestrator.sources import Source, Span
 
 TIMEOUT_S = 300.0
+AFRESH = CacheControl(no_cache=True, no_store=True)
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,18 @@ class Asker:
         model: str,
         passage_limit: int | None,
         split: bool | None = None,
+        cache: CacheControl = AFRESH,
     ) -> None:
         self._stub = OrchestratorServiceStub(channel)
         self._collection, self._model, self._passage_limit, self._split = collection, model, passage_limit, split
+        self._cache = cache
 
     async def ask(self, text: str, documents: Sequence[str] = ()) -> Heard:
         """The answer, from the documents of these display names where any are given."""
         question = pb.Question(
             text=text, collection=f"collections/{self._collection}", passage_limit=self._passage_limit,
             model=f"models/{self._model}" if self._model else "", filter=only_documents(documents),
-            split=self._split, cache=CacheControl(no_cache=True, no_store=True),
+            split=self._split, cache=self._cache,
         )  # fmt: skip
         started_s, first_s = time.perf_counter(), 0.0
         events: list[pb.StreamAnswerResponse] = []
