@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import grpc.aio
 
+from generator.measures import measured
 from generator.messages import completion_event, finish, model_message, prompt, sampling
 from generator.models import Model, ModelCatalog
 from generator.requests import Delta, Finish
@@ -23,7 +24,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         """A whole completion."""
         model = self._catalog.get(request.model)
         texts: list[str] = []
-        async with aclosing(model.complete(prompt(request.prompt), sampling(request.sampling))) as events:
+        completion = model.complete(prompt(request.prompt), sampling(request.sampling))
+        async with aclosing(measured(completion)) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     texts.append(event.text)
@@ -36,7 +38,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
         """A completion as it comes."""
         model = self._catalog.get(request.model)
-        async with aclosing(model.complete(prompt(request.prompt), sampling(request.sampling))) as events:
+        completion = model.complete(prompt(request.prompt), sampling(request.sampling))
+        async with aclosing(measured(completion)) as events:
             async for event in events:
                 yield completion_event(event)
 

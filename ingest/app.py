@@ -9,6 +9,7 @@ from ingest.comparison import Comparer
 from ingest.database import Database
 from ingest.fair_queue import BatchLimits, FairQueue
 from ingest.index.retriever import RetrieverIndex
+from ingest.job_counts import jobs_counted
 from ingest.job_watch import JobWatch
 from ingest.jobs import JobChanges
 from ingest.library import Library
@@ -80,6 +81,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
             catalog, registration, job_watch, storage, uploads, index, pipeline, relabelling, removal, workflows.wake,
             settings.max_waiting_jobs,
         )  # fmt: skip
+        await stack.enter_async_context(jobs_counted(database))
         servicer = IngestServicer(library, Comparer(database), reindexer, partial(Orphans, database, storage, index))
         yield [Hosted(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))]
 

@@ -11,7 +11,15 @@ import typer
 from mesh import logs, terminal
 from mesh.errors import MurpheyError
 
-PARTS = ("mesh.up", "mesh.capacity.cli", "ingest.cli", "retriever.cli", "orchestrator.cli", "generator.cli")
+PARTS = (
+    "mesh.up",
+    "mesh.status.cli",
+    "mesh.capacity.cli",
+    "ingest.cli",
+    "retriever.cli",
+    "orchestrator.cli",
+    "generator.cli",
+)
 
 
 def build() -> typer.Typer:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +25,12 @@ _FILE = "mesh.json"
 
 @dataclass(frozen=True)
 class MeshAddresses:
-    """A running mesh: the supervisor's process id, the HTTP address, and `host:port` of each service."""
+    """A running mesh: the supervisor's process id, the HTTP address, and `host:port` of each service and of its metrics."""
 
     pid: int
     http: str
     services: dict[str, str]
+    metrics: dict[str, str] = field(default_factory=dict)
 
 
 def full_name(service: ServiceName) -> str:
@@ -67,7 +68,8 @@ def find(data: Path) -> MeshAddresses:
 
 def _none_runs(data: Path) -> Unavailable:
     return Unavailable(
-        f"No mesh runs on the data folder {data}. Start one with `murphey up --data {data}`, or name one by --target."
+        f"No mesh runs on the data folder {data}. Start one with `murphey up --data {data}`, or, where the command takes "
+        "--target, name one by it."
     )
 
 

@@ -1,8 +1,11 @@
 """Prometheus metrics of a service, named `murphey_…`, served on a port of its own."""
 
+from importlib.metadata import version
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 def counter(name: str, description: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -15,9 +18,19 @@ def gauge(name: str, description: str, labels: tuple[str, ...] = ()) -> Gauge:
     return Gauge(f"murphey_{name}", description, labels)
 
 
-def histogram(name: str, description: str, labels: tuple[str, ...] = ()) -> Histogram:
-    """Distributes seconds over buckets: `murphey_{name}`; the name ends in `_seconds`."""
-    return Histogram(f"murphey_{name}", description, labels, buckets=LATENCY_BUCKETS_S)
+def histogram(
+    name: str, description: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = LATENCY_BUCKETS_S
+) -> Histogram:
+    """Distributes values over buckets: `murphey_{name}`. One of seconds has a name that ends in `_seconds`."""
+    return Histogram(f"murphey_{name}", description, labels, buckets=buckets)
+
+
+_BUILD = gauge("build_info", "1, with the version that runs as a label.", ("service", "version"))
+
+
+def announce(service: str) -> None:
+    """Shows which service this process is, in which version."""
+    _BUILD.labels(service, version("murphey")).set(1)
 
 
 def serve(host: str, port: int) -> None:

@@ -105,6 +105,7 @@ async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> 
         if os.environ.get("MURPHEY_SUPERVISED") == "1":
             await _watch_supervisor(stop)
         if settings.metrics_port is not None:
+            metrics.announce(settings.service)
             _serve_metrics(settings.host, settings.metrics_port)
         opening = asyncio.ensure_future(stack.enter_async_context(open_service(settings)))
         if not await _finished_before(opening, stop):

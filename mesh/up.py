@@ -75,7 +75,8 @@ def _cancel_on_signals(task: asyncio.Task[None] | None) -> None:
 
 def _addresses(port_base: int) -> MeshAddresses:
     services = {name: f"127.0.0.1:{port_base + PORT_OFFSETS[name]}" for name in discovery.SERVICES}
-    return MeshAddresses(os.getpid(), f"http://127.0.0.1:{port_base}", services)
+    metrics = {name: f"127.0.0.1:{port_base + PORT_OFFSETS[name] + METRICS_OFFSET}" for name in services}
+    return MeshAddresses(os.getpid(), f"http://127.0.0.1:{port_base}", services, metrics)
 
 
 def _waves(data: Path, port_base: int, addresses: MeshAddresses) -> list[list[Service]]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from mesh import metrics
 from mesh.caching import Use
 from retriever import filters
 from retriever.batching import EmbeddingQueue
@@ -19,6 +20,12 @@ from retriever.sparse import SparseVector
 from retriever.stores.base import Hit, Mode, Store, StoreQuery, Window
 
 DEFAULT_LIMIT = 10
+
+_STAGES = metrics.histogram("search_stage_seconds", "Time of a search's stages: embed, store, rerank.", ("stage",))
+_SCORES = metrics.histogram(
+    "search_top_score", "Cosine of the best passage with its question.", ("mode",), metrics.SCORE_BUCKETS
+)
+_EMPTY = metrics.counter("search_empty", "Searches that found nothing.", ("mode",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,9 @@ class Searcher:
         passages = [replace(each, rerank_score=ordered.rerank_scores.get(each.hit.chunk.id)) for each in passages]
         rerank_s, reranker = (ordered.judged.seconds, ordered.judged.reranker) if ordered.judged else (0.0, "")
         store_s = time.perf_counter() - embedded - rerank_s
-        return Found(passages, record.index_version, embedded - started, store_s, rerank_s, reranker)
+        found = Found(passages, record.index_version, embedded - started, store_s, rerank_s, reranker)
+        _measure(found, question.mode)
+        return found
 
     async def _in_vectors(
         self, question: Question, record: CollectionRecord, embedding: EmbeddingQueue
@@ -111,6 +120,18 @@ class Searcher:
         windows = [_window(hit.chunk, reach) for hit in hits]
         around = await self._store.neighbors(index, windows)
         return [_passage(hit, around[window]) for hit, window in zip(hits, windows, strict=True)]
+
+
+def _measure(found: Found, mode: Mode) -> None:
+    _STAGES.labels("embed").observe(found.embed_s)
+    _STAGES.labels("store").observe(found.store_s)
+    if found.reranker:
+        _STAGES.labels("rerank").observe(found.rerank_s)
+    if not found.passages:
+        _EMPTY.labels(mode.value).inc()
+    scores = [passage.hit.dense_score for passage in found.passages if passage.hit.dense_score is not None]
+    if scores:
+        _SCORES.labels(mode.value).observe(max(scores))
 
 
 async def _words(text: str, record: CollectionRecord) -> SparseVector | None:

@@ -3,6 +3,7 @@
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import ListValue, Value
+from prometheus_client import REGISTRY
 
 from murphey.retriever.v1 import filter_pb2
 from murphey.retriever.v1 import retriever_pb2 as pb
@@ -167,3 +168,26 @@ async def test_collections(served: Served) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await served.stub.GetCollection(pb.GetCollectionRequest(name="collections/notes"))
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_searches_are_measured(served: Served) -> None:
+    def seen(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"murphey_{name}", labels) or 0.0
+
+    def measures() -> dict[str, float]:
+        return {
+            "embed": seen("search_stage_seconds_count", stage="embed"),
+            "store": seen("search_stage_seconds_count", stage="store"),
+            "scored": seen("search_top_score_count", mode="hybrid"),
+            "score": seen("search_top_score_sum", mode="hybrid"),
+            "empty": seen("search_empty_total", mode="hybrid"),
+        }
+
+    before = measures()
+    await served.stub.Search(pb.SearchRequest(text="measured tea"))
+    await served.stub.UpsertChunks(pb.UpsertChunksRequest(chunks=[message("Measured tea.")]))
+    found = await served.stub.Search(pb.SearchRequest(text="measured tea"))
+    grown = {name: value - before[name] for name, value in measures().items()}
+    assert grown == {
+        "embed": 2, "store": 2, "scored": 1, "empty": 1, "score": pytest.approx(found.passages[0].dense_score, abs=1e-6)
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""How a running mesh does: `murphey status`."""
