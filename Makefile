@@ -7,7 +7,7 @@ GO ?= $(if $(wildcard $(BIN)/go),$(abspath $(BIN)/go),go)
 export GOTOOLCHAIN ?= local
 export CGO_ENABLED ?= 0
 
-.PHONY: help setup demo up test check bench clean lint breaking vet
+.PHONY: help setup demo up test check bench clean emulators lint breaking vet
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -26,7 +26,7 @@ up: setup ## start all services on this machine until Ctrl-C
 check: setup lint breaking vet ## formats, types, contract, and the quick tests: under two minutes
 	$(BIN)/python -m pytest -m "not slow and not e2e"
 
-test: setup lint breaking vet ## everything: the checks, the gateway's tests, all tests with real models and processes
+test: setup emulators lint breaking vet ## everything: the checks, the gateway's tests, all tests with real models and processes
 	cd gateway && $(GO) test ./...
 	$(BIN)/python -m pytest
 
@@ -36,6 +36,9 @@ bench: setup ## the benchmarks, each beside its peer or its ceiling
 clean: ## remove what was generated or built; the environment, the models and ./.murphey stay
 	rm -rf murphey third_party gateway/gen gateway/bin build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+emulators:
+	@bash tests/emulators.sh
 
 lint:
 	$(BIN)/ruff format --check .

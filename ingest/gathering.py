@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.origins.folders import Hashes, find_files
-from ingest.sources import Source
+from ingest.sources import STORES, WEB, Source
 from mesh.errors import InvalidInput, MurpheyError
-
-STORES, WEB = ("s3", "gs", "az"), ("https", "http")
 
 
 def scheme(place: str) -> str:

@@ -5,6 +5,7 @@ done is recorded, what is redone gives the same. A job that cannot go on fails a
 """
 
 import asyncio
+import contextlib
 import shutil
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from ingest.run_statements import ParsedText, Work
 from ingest.runs import Runs
 from ingest.storage import Storage
 from mesh import logs
-from mesh.errors import DeadlineExceeded, InvalidInput, MurpheyError, Overloaded, Unavailable
+from mesh.errors import Corrupt, DeadlineExceeded, InvalidInput, MurpheyError, Overloaded, Unavailable
 
 log = logs.get(__name__)
 
@@ -98,6 +99,8 @@ class Pipeline:
                 return parsed
             if parsed.members or was_archive:
                 await self.patiently(lambda: self._members.take(work, parsed.members))
+        except Corrupt as error:
+            return Failure.of(error)
         finally:
             if members.exists():
                 await asyncio.to_thread(shutil.rmtree, members)
@@ -141,8 +144,8 @@ class Pipeline:
         text = await stack.enter_async_context(self._storage.as_file(version.text_key))
         index = None
         if has_index(version):
-            index = await stack.enter_async_context(self._storage.as_file(index_key(version.text_key)))
-            index = index if index.exists() else None  # parsed before every text had one
+            with contextlib.suppress(Corrupt):  # parsed before every text had one
+                index = await stack.enter_async_context(self._storage.as_file(index_key(version.text_key)))
         return TextFile(text, index, version.media_type)
 
     async def index(self, run: str) -> None:

@@ -7,6 +7,10 @@ from typing import Protocol
 from ingest.documents import Metadata, check_display_name
 from mesh.errors import InvalidInput, MurpheyError
 
+STORES, WEB = ("s3", "gs", "az"), ("https", "http")
+"""Schemes of URLs."""
+PIECE_BYTES = 512 * 1024
+
 
 class Changed(Exception):
     """The content is no longer what it was when it was identified."""

@@ -6,7 +6,7 @@ An object is there whole or not at all. What is on its way lies in the worker's 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,13 @@ from tempfile import TemporaryDirectory
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore
 
+from ingest.object_stores import open_store, reason
 from mesh.errors import Corrupt, Unavailable
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
+DELETED_AT_ONCE = 16
 
 
 class StorageAway(Unavailable):
@@ -37,16 +39,17 @@ class StoredObject:
 class Storage:
     """Objects by key. Every failure of the store is StorageAway, a missing object Corrupt: a row promised that it is there."""
 
-    def __init__(self, store: ObjectStore, scratch: Path, folder: Path | None) -> None:
+    def __init__(self, store: ObjectStore, scratch: Path, folder: Path | None, url: str = "") -> None:
         self._store = store
         self._folder = folder
+        self._url = url
         self.scratch = scratch
 
     @classmethod
     def open(cls, url: str, data: Path, scratch: Path) -> "Storage":
         """At a URL such as `s3://bucket/prefix`, or in the data folder when the URL is empty."""
         if url:
-            return cls(from_url(url), scratch, None)
+            return cls(open_store(url), scratch, None, url)
         folder = (data / "objects").absolute()
         return cls(LocalStore(folder, mkdir=True), scratch, folder)
 
@@ -55,42 +58,48 @@ class Storage:
         try:
             await obstore.put_async(self._store, key, content)
         except (BaseError, OSError) as error:
-            raise StorageAway(f"The object store cannot keep a file: {_first_line(error)}") from error
+            raise StorageAway(f"The object store cannot keep a file: {reason(error, self._url)}") from error
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """An object's bytes, or those from `start` to `end`."""
         if end is not None and end <= start:
             return b""
-        try:
+        with self._reading(key):
             if end is not None:
                 return bytes(await obstore.get_range_async(self._store, key, start=start, end=end))
             return bytes(await (await obstore.get_async(self._store, key)).bytes_async())
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            yield
         except FileNotFoundError as error:
             raise Corrupt(f"The object {key} is gone from the object store. Upload the document again.") from error
         except BaseError as error:
-            raise StorageAway(f"The object store cannot be read: {_first_line(error)}") from error
+            raise StorageAway(f"The object store cannot be read: {reason(error, self._url)}") from error
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         """An object's bytes, piece by piece."""
-        try:
+        with self._reading(key):
             result = await obstore.get_async(self._store, key)
             async for piece in result.stream(min_chunk_size=DOWNLOAD_CHUNK_BYTES):
                 yield bytes(piece)
-        except FileNotFoundError as error:
-            raise Corrupt(f"The object {key} is gone from the object store. Upload the document again.") from error
 
     async def delete(self, keys: list[str]) -> None:
         """Deletes objects; one that is not there counts as deleted."""
-        for key in keys:
-            try:
-                if self._folder is not None:  # the store's own call does not see what was left half written
-                    (self._folder / key).unlink()
-                else:
-                    await obstore.delete_async(self._store, key)
-            except FileNotFoundError:
-                pass
-            except (BaseError, OSError) as error:
-                raise StorageAway(f"The object store cannot delete: {_first_line(error)}") from error
+        for at in range(0, len(keys), DELETED_AT_ONCE):
+            await asyncio.gather(*map(self._delete, keys[at : at + DELETED_AT_ONCE]))
+
+    async def _delete(self, key: str) -> None:
+        try:
+            if self._folder is not None:  # the store's own call does not see what was left half written
+                (self._folder / key).unlink()
+            else:
+                await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            pass
+        except (BaseError, OSError) as error:
+            raise StorageAway(f"The object store cannot delete: {reason(error, self._url)}") from error
 
     async def delete_half(self, key: str) -> None:
         """Deletes an object whose writer was killed, whole or half written."""
@@ -115,21 +124,23 @@ class Storage:
                 for item in page:
                     yield StoredObject(item["path"], item["size"], now - item["last_modified"].timestamp())
         except BaseError as error:
-            raise StorageAway(f"The object store cannot be listed: {_first_line(error)}") from error
+            raise StorageAway(f"The object store cannot be listed: {reason(error, self._url)}") from error
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
         """An object as a file on this machine: the file itself in a folder store, a copy while inside otherwise."""
         if self._folder is not None:
-            yield self._folder / key
+            path = self._folder / key
+            with self._reading(key):
+                path.stat()
+            yield path
             return
         with TemporaryDirectory(dir=self.scratch) as folder:
             path = Path(folder) / "object"
-            with path.open("wb") as file:
-                async for piece in self.stream(key):
-                    await asyncio.to_thread(file.write, piece)
+            try:
+                with path.open("wb") as file:
+                    async for piece in self.stream(key):
+                        await asyncio.to_thread(file.write, piece)
+            except OSError as error:
+                raise StorageAway(f"An object cannot be copied to this machine: {error.strerror}") from error
             yield path
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

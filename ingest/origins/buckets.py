@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import ObjectStore, from_url
+from obstore.store import ObjectStore
 
 from ingest.documents import Metadata
-from ingest.origins.pacing import PIECE_BYTES, Pace, paced
-from ingest.sources import Changed, Identity, Source, Unreadable, named
+from ingest.object_stores import open_store, reason
+from ingest.origins.pacing import Pace, paced
+from ingest.sources import PIECE_BYTES, STORES, Changed, Identity, Source, Unreadable, named
 from mesh.errors import InvalidInput
 
-SCHEMES = ("s3", "gs", "az")
 ANSWER_S = 60.0
 """How long a store may take to begin an answer, its client's own retries included."""
 
@@ -36,10 +36,9 @@ class Bucket:
             if key and not key.endswith("/") and (meta := await self._head(key)):
                 return [self._source(meta, prefix + key.rsplit("/", 1)[-1])]
             folder = key if not key or key.endswith("/") else f"{key}/"
-            pages = obstore.list(self.store, folder or None)
-            metas = _without_folders([meta async for page in pages for meta in page], folder)
+            metas = _without_folders([meta async for meta in self._list(folder)], folder)
         except BaseError as error:
-            raise _unreadable(error) from error
+            raise _unreadable(error, self.url) from error
         if not metas and not key.endswith("/") and key:
             raise Unreadable(f"There is no object {self.url}/{key}, and none below it.")
         return [self._source(meta, prefix + meta["path"][len(folder) :]) for meta in sorted(metas, key=_path)]
@@ -50,7 +49,23 @@ class Bucket:
         except FileNotFoundError:
             return None
         except TimeoutError:
-            raise Unreadable(f"{self.url} did not answer within {ANSWER_S:g} s.") from None
+            raise self._silent() from None
+
+    async def _list(self, folder: str) -> AsyncIterator[Any]:
+        """What the store tells of all objects below, page by page."""
+        pages = obstore.list(self.store, folder or None)
+        while True:
+            try:
+                page = await asyncio.wait_for(anext(pages, None), ANSWER_S)
+            except TimeoutError:
+                raise self._silent() from None
+            if page is None:
+                return
+            for meta in page:
+                yield meta
+
+    def _silent(self) -> Unreadable:
+        return Unreadable(f"{self.url} did not answer within {ANSWER_S:g} s.")
 
     def _source(self, meta: Any, display_name: str) -> Source:
         url = f"{self.url}/{meta['path']}"
@@ -84,19 +99,19 @@ class StoredObject:
         except TimeoutError:
             raise Unreadable(f"The object store did not answer within {ANSWER_S:g} s.") from None
         except BaseError as error:
-            raise _unreadable(error) from error
+            raise _unreadable(error, self.url) from error
 
 
 async def find_objects(url: str, prefix: str) -> list[Source]:
     """What a URL such as `s3://bucket/reports/` names. InvalidInput for one that is none; Unreadable."""
     parts = urlsplit(url)
-    if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.username:
+    if parts.scheme not in STORES or not parts.netloc or parts.query or parts.username:
         raise InvalidInput(f"{url} is not of the form {parts.scheme}://BUCKET/PREFIX/.")
     root = f"{parts.scheme}://{parts.netloc}"
     try:
-        store = from_url(root)
+        store = open_store(root)
     except (BaseError, ValueError) as error:
-        raise _unreadable(error) from error
+        raise _unreadable(error, root) from error
     return await Bucket(store, root).find(parts.path.lstrip("/"), prefix)
 
 
@@ -115,15 +130,15 @@ def _without_folders(metas: list[Any], folder: str) -> list[Any]:
 
 
 def _identity(meta: Any, url: str) -> Identity:
-    stamp = meta.get("e_tag") or meta["last_modified"].isoformat()
-    known: Metadata = {"source": url, "etag": stamp}
-    return Identity("", meta["size"], stamp, known)
+    """Some stores put an ETag in quotes where they give the object, and not where they list it."""
+    tag = meta.get("e_tag") or meta["last_modified"].isoformat()
+    known: Metadata = {"source": url, "etag": tag}
+    return Identity("", meta["size"], tag.strip('"'), known)
 
 
 def _path(meta: Any) -> str:
     return meta["path"]
 
 
-def _unreadable(error: Exception) -> Unreadable:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-    return Unreadable(f"The object store does not give it: {reason}")
+def _unreadable(error: Exception, url: str) -> Unreadable:
+    return Unreadable(f"The object store does not give it: {reason(error, url)}")

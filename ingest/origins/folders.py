@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest.sources import Changed, Identity, Source, Unreadable, named
+from ingest.sources import PIECE_BYTES, Changed, Identity, Source, Unreadable, named
 
-PIECE_BYTES = 512 * 1024
 SETTLED_S = 2.0
 """A file that changed more recently may change again without its time of change telling: its hash is not remembered."""
 SIDECAR = ".meta.json"

@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
-from ingest.sources import Unreadable
-
-PIECE_BYTES = 512 * 1024
+from ingest.sources import PIECE_BYTES, Unreadable
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ import httpcore
 from ingest.documents import Metadata
 from ingest.origins.addresses import Network
 from ingest.origins.pacing import Pace, paced
-from ingest.sources import Changed, Identity, Source, Unreadable, named
+from ingest.sources import WEB, Changed, Identity, Source, Unreadable, named
 
-SCHEMES = ("https", "http")
 MAX_REDIRECTS = 5
 AT_ONCE = 8
 CONNECT_S, ANSWER_S = 10.0, 60.0
@@ -124,7 +123,7 @@ def _redirected(url: str, target: str) -> str:
     """The absolute URL of a redirect. Unreadable for one to another protocol, or out of an encrypted one."""
     joined = urljoin(url, target)
     parts = urlsplit(joined)
-    if parts.scheme not in SCHEMES or _problem(parts):
+    if parts.scheme not in WEB or _problem(parts):
         raise Unreadable("It is redirected to something that is not a web address.")
     if url.startswith("https:") and parts.scheme != "https":
         raise Unreadable(f"It is redirected from https to {parts.scheme}, where anybody could change it.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import obstore
+import psutil
 import pytest
 
 from murphey.ingest.v1 import ingest_pb2 as pb
@@ -83,6 +84,38 @@ async def test_a_job_waits_for_room_on_the_disk(tmp_path: Path, tokenizer_folder
 
     assert waiting.job.state == pb.JOB_STATE_RUNNING
     assert ended.state == pb.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.slow
+async def test_a_text_that_finds_no_room_fails_alone_and_is_retried(tmp_path: Path, tokenizer_folder: Path) -> None:
+    async with running_service(tmp_path, tokenizer_folder) as service:
+        [parser] = [child for child in psutil.Process().children() if "ingest.parsers.worker" in child.cmdline()]
+        resource.prlimit(parser.pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+        wide = await service.ingest("wide.txt", "Füße und Hände. ".encode("latin-1") * 100_000)
+        small = await service.ingest("small.txt", "Füße. ".encode("latin-1") * 40)
+        resource.prlimit(parser.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        retried = (await service.stub.RetryJob(pb.RetryJobRequest(name=wide.name))).job
+        again = await service.ended(retried.name)
+
+    assert (wide.state, small.state, again.state) == (
+        pb.JOB_STATE_FAILED, pb.JOB_STATE_SUCCEEDED, pb.JOB_STATE_SUCCEEDED,
+    )  # fmt: skip
+    assert "cannot be written: File too large. Retry the job" in wide.error.message
+
+
+@pytest.mark.slow
+async def test_a_file_that_is_gone_from_its_store_fails_alone(tmp_path: Path, tokenizer_folder: Path) -> None:
+    async with running_service(tmp_path, tokenizer_folder) as service:
+        failed = await service.ingest("odd.bin", bytes(range(256)) * 8)
+        for path in service.objects():
+            path.unlink()
+        retried = (await service.stub.RetryJob(pb.RetryJobRequest(name=failed.name))).job
+        gone, other = await asyncio.gather(service.ended(retried.name), service.ingest("other.txt", b"Other words."))
+
+    assert (failed.state, gone.state, other.state) == (
+        pb.JOB_STATE_FAILED, pb.JOB_STATE_FAILED, pb.JOB_STATE_SUCCEEDED,
+    )  # fmt: skip
+    assert "is gone from the object store. Upload the document again" in gone.error.message
 
 
 @pytest.mark.slow

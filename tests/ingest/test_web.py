@@ -2,9 +2,12 @@
 
 import asyncio
 import ipaddress
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,7 @@ Answer = Callable[[str, str, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def web_server(answer: Answer) -> AsyncIterator[str]:
+async def web_server(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A server of HTTP/1.1 that closes after each answer; `answer` is given method and path."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -30,7 +33,7 @@ async def web_server(answer: Answer) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
@@ -189,3 +192,28 @@ async def test_a_page_is_called_by_its_url(url: str, name: str | None, problem: 
     assert problem in source.problem
     assert bool(source.problem) == bool(problem)
     assert name is None or source.display_name == name
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """For localhost, signed by itself, and its key."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*made, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+async def test_https_is_read_where_the_server_is_trusted_and_refused_where_not(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    async with web_server(pages, context) as server:
+        url = server.replace("http://127.0.0.1", "https://localhost") + "/page"
+        async with page(url) as content:
+            with pytest.raises(Unreadable, match="certificate"):
+                await read(content)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+        async with page(url) as content:
+            assert await read(content) == b"words"

@@ -1,0 +1,35 @@
+"""Object stores by URL: how they are opened, and what their errors say to people. Reading and writing is left to others."""
+
+from datetime import timedelta
+
+from obstore.store import ObjectStore, from_url
+
+RETRIES, RETRIED_S = 4, 20.0
+"""What a store does not answer is asked again so often, and no longer; those who call know better whether to go on."""
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_SERVICE_ACCOUNT",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_DENIALS = ("403 Forbidden", "401 Unauthorized")
+_METADATA_SERVICES = ("169.254.169.254", "metadata.google.internal")
+"""Asked for credentials where there are none: a machine in a provider's cloud may have been given some."""
+
+
+def open_store(url: str) -> ObjectStore:
+    """At a URL such as `s3://bucket/prefix`, with the credentials of the environment. ValueError or BaseError for a bad one."""
+    return from_url(url, retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRIED_S)})
+
+
+def reason(error: Exception, url: str = "") -> str:
+    """Why a store failed, in a line; what to do where its credentials are at fault."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    names = _CREDENTIALS.get(url.partition("://")[0], "the credentials of its provider")
+    if any(service in said for service in _METADATA_SERVICES):
+        return f"there are no credentials for it. Set {names}."
+    denial = next((denial for denial in _DENIALS if denial in said), None)
+    if denial:
+        return f"it denies access ({denial}). Look at {names}, and at what they may do there."
+    if "404 Not Found" in said:
+        return "there is no such bucket, or nothing of that name in it (404 Not Found)."
+    return said[:300]
