@@ -9,19 +9,18 @@ from typing import Annotated
 import typer
 
 from ingest import cli_collections, cli_documents, cli_jobs
+from ingest.cli_documents import CollectionOption
 from ingest.cli_progress import Display
 from ingest.gathering import Gatherer, check_places
 from ingest.labels import Labels
 from ingest.orders import Order
 from ingest.planning import Step
 from ingest.sending import Sender
-from mesh import terminal
+from mesh import collection_options, terminal
 from mesh.discovery import channel_for
 from mesh.errors import InvalidInput, MurpheyError
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
-from retriever.cli import collections
 
-CollectionOption = Annotated[str, typer.Option("--collection", help="The collection's id.")]
 PrefixOption = Annotated[str, typer.Option(help="Put before each document's name, such as reports/.")]
 MetaOption = Annotated[
     list[str] | None,
@@ -49,7 +48,7 @@ def register(root: typer.Typer) -> None:
     root.command()(ingest)
     root.add_typer(cli_documents.commands(), name="documents")
     root.add_typer(cli_jobs.commands(), name="jobs")
-    cli_collections.register(collections)
+    cli_collections.register(collection_options.group)
 
 
 def ingest(

@@ -4,22 +4,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ingest.cli_documents import ingest_stub
 from ingest.cli_jobs import WATCH_TIMEOUT_S, job_json
+from ingest.cli_progress import progress_bars
 from mesh import terminal
-from mesh.names import collection_id
+from mesh.collection_options import (
+    PREPARE_TIMEOUT_S,
+    EmbedderOption,
+    NameArgument,
+    OverlapOption,
+    SplitterOption,
+    TokensOption,
+    chunking,
+    full_name,
+)
 from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
-from murphey.retriever.v1.retriever_pb2 import Chunking
-from retriever.cli import PREPARE_TIMEOUT_S, SplitterName
 
-NameArgument = Annotated[str, typer.Argument(help="The collection's name.")]
-EmbedderOption = Annotated[str, typer.Option("--embedder", help="Another embedder that the retriever has.")]
-TokensOption = Annotated[int, typer.Option("--chunk-tokens", min=0, help="Tokens in a chunk; 0 leaves it.")]
-OverlapOption = Annotated[int | None, typer.Option("--chunk-overlap", min=0, help="Tokens that neighbours share.")]
-SplitterOption = Annotated[SplitterName | None, typer.Option("--splitter", help="Where text is split.")]
 DetachOption = Annotated[bool, typer.Option("--detach", help="Do not wait; follow it with `murphey jobs watch`.")]
 
 
@@ -44,10 +46,8 @@ def _reindex(
 
     The stored texts are used, nothing is uploaded. The index before is kept for `murphey collections rollback`.
     """
-    chunking = Chunking(chunk_tokens=chunk_tokens, overlap_tokens=chunk_overlap)
-    if splitter is not None:
-        chunking.splitter = f"SPLITTER_{splitter.name}"  # pyright: ignore[reportAttributeAccessIssue] - protobuf takes names
-    request = pb.ReindexCollectionRequest(name=_full_name(name), embedder=embedder, chunking=chunking)
+    cut = chunking(chunk_tokens, chunk_overlap, splitter)
+    request = pb.ReindexCollectionRequest(name=full_name(name), embedder=embedder, chunking=cut)
     _finish(terminal.run(_follow(request, data, target, as_json, detach)), as_json, detach)
 
 
@@ -73,7 +73,7 @@ def _rollback(
     as_json: terminal.JsonOption = False,
 ) -> None:
     """Go back to the index before, once it has been given what changed since."""
-    request = pb.RollbackCollectionRequest(name=_full_name(name))
+    request = pb.RollbackCollectionRequest(name=full_name(name))
     _finish(terminal.run(_follow(request, data, target, as_json, detach)), as_json, detach)
 
 
@@ -92,13 +92,9 @@ async def _follow(
 
 async def _watched(stub: IngestServiceStub, job: pb.Job, as_json: bool) -> pb.Job:
     """Shows documents as a bar on a terminal, each change as a line for machines."""
-    columns = (
-        TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn("documents"), TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
     hidden = as_json or not terminal.console.is_terminal
     call = stub.WatchJob(pb.WatchJobRequest(name=job.name), timeout=WATCH_TIMEOUT_S)
-    with Progress(*columns, console=terminal.console, disable=hidden, transient=True) as bars:
+    with progress_bars(hidden=hidden) as bars:
         bar = bars.add_task("reindexed", total=None)
         try:
             async for response in call:
@@ -121,10 +117,3 @@ def _finish(job: pb.Job, as_json: bool, detach: bool) -> None:
         terminal.out.print(f"{shown['job']} {shown['state']}, {what}{reason}", markup=False)
     if not detach and job.state != pb.JOB_STATE_SUCCEEDED:
         raise typer.Exit(1)
-
-
-def _full_name(collection: str) -> str:
-    """`notes` and `collections/notes` are the same."""
-    name = collection if collection.startswith("collections/") else f"collections/{collection}"
-    collection_id(name, "name")
-    return name

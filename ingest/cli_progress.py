@@ -16,18 +16,28 @@ from mesh import terminal
 
 MANY_ALIKE = 100
 """More files than that with one error, such as a service that is down, are named together."""
+_UNITS = {"embedded": "chunks", "reindexed": "documents"}
 _STAGES = ("uploaded", "parsed", "embedded", "done")
 
 
 class _Rate(TextColumn):
-    """Files or chunks a second."""
+    """Files, documents or chunks a second."""
 
     def __init__(self) -> None:
         super().__init__("")
 
     def render(self, task: Task) -> Text:
-        unit = "chunks" if task.description == "embedded" else "files"
+        unit = _UNITS.get(task.description, "files")
         return Text(f"{task.speed:.1f} {unit}/s" if task.speed else "", style="progress.data.speed")
+
+
+def progress_bars(*, hidden: bool) -> Bars:
+    """A line a task: how many of how many, how fast, and how long yet."""
+    columns = (
+        TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    return Bars(*columns, console=terminal.console, disable=hidden, transient=True)
 
 
 @dataclass
@@ -50,13 +60,7 @@ class Display:
     @contextmanager
     def bars(self) -> Iterator[None]:
         """Shows a bar a stage on a terminal."""
-        columns = (
-            TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )  # fmt: skip
-        with Bars(
-            *columns, console=terminal.console, disable=self.each or not self.interactive, transient=True
-        ) as self._bars:
+        with progress_bars(hidden=self.each or not self.interactive) as self._bars:
             for name in _STAGES:
                 self._bars.add_task(name, total=None)
             yield

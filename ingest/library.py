@@ -1,9 +1,11 @@
 """What people do with documents: upload, read, delete; and with jobs: cancel, try again, watch."""
 
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ingest.catalog import Catalog, has_index, index_key
 from ingest.documents import Document, NewUpload, Version, check_sha256
@@ -158,7 +160,19 @@ class Library:
                 raise
             return TextIndex.of_ascii(version.text_length)  # parsed before every text had an index
 
-    async def _check_collection(self, collection: str) -> None:
+    async def list(self, collection: str, **wanted: Any) -> list[Document]:
+        """A collection's documents, as the catalog lists them. NotFound when there is neither one nor the collection."""
+        found = await self.catalog.documents(collection, **wanted)
+        if not found:
+            await self.check_listed(collection)
+        return found
+
+    async def check_listed(self, collection: str) -> None:
+        """NotFound for a collection that the retriever lacks; while it cannot be asked, any may be there."""
+        with contextlib.suppress(Unavailable):
+            await self._check_collection(collection, "parent")
+
+    async def _check_collection(self, collection: str, field: str = "header.collection") -> None:
         """NotFound for a collection that the retriever lacks. One that was there before is believed while it is away."""
         if time.monotonic() - self._known_collections.get(collection, -KNOWN_COLLECTION_S) < KNOWN_COLLECTION_S:
             return
@@ -168,7 +182,7 @@ class Library:
             self._known_collections.pop(collection, None)
             raise NotFound(
                 f"There is no collection {collection}. Create it with `murphey collections create {collection}`.",
-                field="header.collection",
+                field=field,
             ) from None
         except Unavailable:
             if collection not in self._known_collections:

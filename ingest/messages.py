@@ -1,9 +1,6 @@
 """Domain objects as messages, and headers as domain objects."""
 
-from typing import Any
-
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
@@ -20,6 +17,7 @@ from ingest.documents import (
 from ingest.index.chunk_index import NewIndex
 from ingest.index.retriever import SPLITTERS
 from ingest.jobs import Job
+from ingest.metadata_messages import to_struct
 from ingest.orphans import Orphan
 from mesh.errors import DOMAIN, InvalidInput
 from mesh.names import collection_id, document_name
@@ -69,7 +67,7 @@ def document_message(document: Document) -> pb.Document:
     version = document.shown
     if version is not None:
         message.media_type, message.size_bytes, message.sha256 = version.media_type, version.size_bytes, version.sha256
-        message.metadata.CopyFrom(_struct({**version.found, **version.metadata}))
+        message.metadata.CopyFrom(to_struct({**version.found, **version.metadata}))
         if document.live_version:
             message.text_length, message.page_count = version.text_length, version.page_count
             message.chunk_count = version.chunk_count
@@ -121,12 +119,6 @@ def _status(failure: Failure | None) -> status_pb2.Status | None:
     status = status_pb2.Status(code=failure.code, message=failure.message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN))
     return status
-
-
-def _struct(values: dict[str, Any]) -> Struct:
-    struct = Struct()
-    struct.update(values)
-    return struct
 
 
 def _time(microseconds: int) -> Timestamp:

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from google.protobuf.struct_pb2 import Struct
-
 from ingest.documents import Metadata
+from ingest.metadata_messages import to_struct
 from ingest.patience import Patience
 from ingest.results import Result, Status
 from ingest.sources import Identity, Source
@@ -111,10 +110,3 @@ async def _identified(source: Source, places: asyncio.Semaphore) -> Step:
             return Step(source, await source.content.identify())
         except MurpheyError as error:
             return Step(source, problem=error.message)
-
-
-def to_struct(metadata: Metadata) -> Struct:
-    """Metadata as a message."""
-    struct = Struct()
-    struct.update(metadata)
-    return struct

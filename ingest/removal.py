@@ -6,6 +6,7 @@ from ingest.catalog import Catalog
 from ingest.index.chunk_index import ChunkIndex
 from ingest.job_watch import JobWatch
 from ingest.reindexings import Reindexings
+from mesh.errors import NotFound
 from mesh.names import document_name
 
 
@@ -32,9 +33,16 @@ class Removal:
         while True:
             for archive in sorted(await self._catalog.archives(collection, ids)):
                 deleted += await self.remove(collection, await self._catalog.members(collection, archive))
-            deleted += await self._index.delete_documents(collection, names)
+            deleted += await self._delete_chunks(collection, names)
             if await self._catalog.remove(collection, ids):
                 break
         if reindexing or await self._reindexings.of(collection):  # they may just have been copied to the other index
-            await self._index.delete_documents(collection, names)
+            await self._delete_chunks(collection, names)
         return deleted
+
+    async def _delete_chunks(self, collection: str, names: Sequence[str]) -> int:
+        """None where the whole collection was deleted before."""
+        try:
+            return await self._index.delete_documents(collection, names)
+        except NotFound:
+            return 0

@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 
 from ingest.following import Follower
+from ingest.metadata_messages import to_struct
 from ingest.patience import Patience
-from ingest.planning import Planner, Step, to_struct
+from ingest.planning import Planner, Step
 from ingest.results import Progress, Result, Status
 from ingest.sources import Changed, Source, Unreadable
 from mesh.errors import InvalidInput, MurpheyError, translated

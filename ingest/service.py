@@ -84,7 +84,7 @@ class IngestServicer(IngestServiceServicer):
 
     async def ListDocuments(self, request: pb.ListDocumentsRequest, context: Context) -> pb.ListDocumentsResponse:
         size = page_size(request.page_size)
-        found = await self._catalog.documents(
+        found = await self._library.list(
             collection_id(request.parent, "parent"),
             after=decode_token(request.page_token),
             limit=size + 1,
@@ -103,7 +103,9 @@ class IngestServicer(IngestServiceServicer):
         if not 1 <= len(request.files) <= MAX_COMPARED:
             raise InvalidInput(f"{len(request.files)} files are named; 1 to {MAX_COMPARED} can be.", field="files")
         files = [to_description(file, f"files[{row}]") for row, file in enumerate(request.files)]
-        compared = await self._comparer.compare(collection_id(request.parent, "parent"), files)
+        collection = collection_id(request.parent, "parent")
+        await self._library.check_listed(collection)
+        compared = await self._comparer.compare(collection, files)
         return pb.CompareDocumentsResponse(documents=[compared_message(each) for each in compared])
 
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:

@@ -11,21 +11,26 @@ from google.protobuf.json_format import MessageToDict
 from rich.markup import escape
 
 from mesh import place_messages, terminal
+from mesh.collection_options import (
+    PREPARE_TIMEOUT_S,
+    EmbedderOption,
+    NameArgument,
+    OverlapOption,
+    SplitterOption,
+    TokensOption,
+    chunking,
+    full_name,
+)
+from mesh.collection_options import group as collections
 from mesh.deadline import call_options
 from mesh.discovery import channel_for
-from mesh.errors import FailedPrecondition, translated
+from mesh.errors import translated
 from mesh.filter_text import FilterOption, read_filter
-from mesh.names import collection_id
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, RerankerOption, RerankOption, TargetOption
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 TIMEOUT_S = 60.0
-PREPARE_TIMEOUT_S = 600.0
-"""An embedder is converted for this machine when it is named for the first time."""
-collections = typer.Typer(
-    name="collections", help="Sets of documents that are searched together.", no_args_is_help=True
-)
 
 
 class ModeName(StrEnum):
@@ -36,16 +41,7 @@ class ModeName(StrEnum):
     SPARSE = "sparse"
 
 
-class SplitterName(StrEnum):
-    """Names of the splitters."""
-
-    STRUCTURE = "structure"
-    RECURSIVE = "recursive"
-    SENTENCE = "sentence"
-
-
 CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Collection to search.")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
 
 
 def register(root: typer.Typer) -> None:
@@ -73,7 +69,7 @@ def search(
 
     async def find() -> pb.SearchResponse:
         request = pb.SearchRequest(
-            collection=_name(collection),
+            collection=full_name(collection),
             text=question,
             limit=limit,
             mode=f"SEARCH_MODE_{mode.name}",
@@ -124,24 +120,18 @@ def list_collections(data: DataOption = DEFAULT_DATA, target: TargetOption = Non
 @collections.command("create")
 def create_collection(
     name: NameArgument,
-    embedder: Annotated[
-        str, typer.Option("--embedder", help="Its embedder, such as multilingual-e5-small; empty is the default one.")
-    ] = "",
+    embedder: EmbedderOption = "",
     language: Annotated[str, typer.Option("--language", help="Language of its words, such as german, or auto.")] = "",
-    chunk_tokens: Annotated[int, typer.Option("--chunk-tokens", help="Tokens in a chunk; 0 is the default.")] = 0,
-    overlap_tokens: Annotated[
-        int | None, typer.Option("--chunk-overlap", "--overlap-tokens", help="Tokens that neighbours share.")
-    ] = None,
-    splitter: Annotated[SplitterName | None, typer.Option("--splitter", help="Where text is split.")] = None,
+    chunk_tokens: TokensOption = 0,
+    overlap_tokens: OverlapOption = None,
+    splitter: SplitterOption = None,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Create a collection. The same again is no error."""
-    chunking = pb.Chunking(chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens)
-    if splitter is not None:
-        chunking.splitter = f"SPLITTER_{splitter.name}"  # pyright: ignore[reportAttributeAccessIssue] - protobuf takes names
-    wanted = pb.Collection(name=_name(name), language=language, chunking=chunking, embedder=embedder)
+    cut = chunking(chunk_tokens, overlap_tokens, splitter)
+    wanted = pb.Collection(name=full_name(name), language=language, chunking=cut, embedder=embedder)
 
     async def create() -> pb.Collection:
         async with _retriever(data, target) as retriever:
@@ -159,7 +149,7 @@ def show_collection(
 
     async def read() -> pb.Collection:
         async with _retriever(data, target) as retriever:
-            request = pb.GetCollectionRequest(name=_name(name))
+            request = pb.GetCollectionRequest(name=full_name(name))
             return (await retriever.GetCollection(request, **call_options(TIMEOUT_S))).collection
 
     _print_collection(terminal.run(read()), as_json)
@@ -167,32 +157,25 @@ def show_collection(
 
 @collections.command("delete")
 def delete_collection(
-    name: NameArgument, data: DataOption = DEFAULT_DATA, target: TargetOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    force: Annotated[bool, typer.Option("--force", help="Its chunks too: only for those that ingest has not.")] = False,
+    data: DataOption = DEFAULT_DATA,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete a collection whose documents have been deleted."""
 
     async def delete() -> None:
         async with _retriever(data, target) as retriever:
-            read = pb.GetCollectionRequest(name=_name(name))
-            found = (await retriever.GetCollection(read, **call_options(TIMEOUT_S))).collection
-            _check_empty(found)
-            await retriever.DeleteCollection(pb.DeleteCollectionRequest(name=_name(name)), **call_options(TIMEOUT_S))
+            await retriever.GetCollection(pb.GetCollectionRequest(name=full_name(name)), **call_options(TIMEOUT_S))
+            request = pb.DeleteCollectionRequest(name=full_name(name), force=force)
+            await retriever.DeleteCollection(request, **call_options(TIMEOUT_S))
 
     terminal.run(delete())
     if as_json:
-        terminal.print_json({"deleted": _name(name)})
+        terminal.print_json({"deleted": full_name(name)})
     else:
-        terminal.console.print(f"deleted {_name(name)}", markup=False)
-
-
-def _check_empty(collection: pb.Collection) -> None:
-    """The documents are the ingest service's: without their chunks it would go on to list them, and nothing find them."""
-    chunks = collection.chunk_count + collection.staged_chunk_count
-    if chunks:
-        raise FailedPrecondition(
-            f"{collection.name} holds {chunks} chunks of documents. Delete those first: "
-            f"`murphey documents delete --all --collection {_id(collection)}`."
-        )
+        terminal.console.print(f"deleted {full_name(name)}", markup=False)
 
 
 @asynccontextmanager
@@ -200,13 +183,6 @@ async def _retriever(data: Path, target: str | None) -> AsyncIterator[RetrieverS
     with translated("retriever"):
         async with channel_for("retriever", data, target) as channel:
             yield RetrieverServiceStub(channel)
-
-
-def _name(collection: str) -> str:
-    """`notes` and `collections/notes` are the same."""
-    name = collection if collection.startswith("collections/") else f"collections/{collection}"
-    collection_id(name)
-    return name
 
 
 def _id(collection: pb.Collection) -> str:

@@ -148,17 +148,29 @@ class Collections:
         self._records = await self._catalog.load()
         return [self._records[key] for key in sorted(self._records) if key > after][:size]
 
-    async def delete(self, collection: str) -> None:
-        """With all its chunks; nothing happens when there is none."""
+    async def delete(self, collection: str, *, force: bool = False) -> None:
+        """Nothing happens when there is none. FailedPrecondition while it holds chunks, unless these shall go with it."""
         async with self._lock:
             self._records = await self._catalog.load()
-            record = self._records.pop(collection, None)
+            record = self._records.get(collection)
             if record is None:
                 return
+            if not force:
+                await self._check_empty(record)
+            del self._records[collection]
             await self._catalog.remove(collection)
             for index in record.indexes:
                 await self._store.drop_index(index.index)
             log.info("collection_deleted", collection=collection)
+
+    async def _check_empty(self, record: CollectionRecord) -> None:
+        """The documents are ingest's: without their chunks it would go on to list them, and nothing would find them."""
+        counted = [await self.counts(index) for index in record.indexes]
+        if chunks := sum(counts.live + counts.staged for counts in counted):
+            raise FailedPrecondition(
+                f"The collection {record.id!r} holds {chunks} chunks of documents. Delete these first: "
+                f"`murphey documents delete --all --collection {record.id}`. Or say force, if no ingest service has them."
+            )
 
     async def counts(self, record: CollectionRecord) -> Counts:
         """Chunks of a collection."""

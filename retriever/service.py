@@ -185,7 +185,7 @@ class RetrieverServicer(RetrieverServiceServicer):
     ) -> pb.DeleteCollectionResponse:
         if not request.name:
             raise InvalidInput("The collection's name is missing: write collections/ID.", field="name")
-        await self._collections.delete(collection_id(request.name, "name"))
+        await self._collections.delete(collection_id(request.name, "name"), force=request.force)
         return pb.DeleteCollectionResponse()
 
     async def _shown(self, record: CollectionRecord) -> pb.Collection:

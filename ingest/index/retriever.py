@@ -4,10 +4,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc.aio
-from google.protobuf.struct_pb2 import Struct
 
 from ingest.chunking import RECURSIVE, SENTENCE, STRUCTURE, ChunkSize
-from ingest.documents import Metadata
 from ingest.index.chunk_index import (
     CollectionIndexes,
     Description,
@@ -17,6 +15,7 @@ from ingest.index.chunk_index import (
     NewIndex,
     StoredVersion,
 )
+from ingest.metadata_messages import to_struct
 from ingest.place_messages import chunk_place
 from mesh.channel import open_channel
 from mesh.deadline import call_options
@@ -203,10 +202,3 @@ def _messages(document: DocumentChunks) -> list[pb.Chunk]:
         )
         for chunk in document.chunks
     ]  # fmt: skip
-
-
-def to_struct(metadata: Metadata) -> Struct:
-    """Metadata as a message."""
-    struct = Struct()
-    struct.update(metadata)
-    return struct

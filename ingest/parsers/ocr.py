@@ -34,11 +34,6 @@ class Recognizer:
         self._folder = find_data(languages)
         self.has_time = False
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the data of all languages is on this machine."""
-        return self._folder is not None
-
     def reserve(self, pages: int) -> None:
         """Asks for the time that recognition takes. Unsupported where it is not set up."""
         if self._folder is None:

@@ -83,6 +83,9 @@ async def check_listings(service: Service) -> None:
     missing = await murphey(service.address, "documents", "show", "a.md")
     assert missing.exit_code == 1
     assert "a.md" in missing.stderr
+    mistyped = await murphey(service.address, "documents", "list", "--collection", "defualt")
+    assert (mistyped.exit_code, mistyped.stdout) == (1, "")
+    assert "There is no collection defualt" in mistyped.stderr
 
 
 async def test_a_folder_is_synchronised(tmp_path: Path, tokenizer_folder: Path) -> None:

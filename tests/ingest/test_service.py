@@ -151,3 +151,30 @@ async def test_rows_of_a_large_table_carry_its_header_and_packed_files_their_nam
         request = pb.GetDocumentTextRequest(name=document.name, span=chunk.span)
         read = await service.stub.GetDocumentText(request)
         assert (read.text, read.place.member) == (chunk.text, "people.csv")
+
+
+async def test_a_mistyped_collection_is_told_from_an_empty_one(service: Service) -> None:
+    service.retriever.collections.add("empty")
+    listed = await service.stub.ListDocuments(pb.ListDocumentsRequest(parent="collections/empty"))
+    with pytest.raises(grpc.aio.AioRpcError) as mistyped:
+        await service.stub.ListDocuments(pb.ListDocumentsRequest(parent="collections/defualt"))
+    files = [pb.ComparedFile(display_name="a.txt", sha256="0" * 64)]
+    with pytest.raises(grpc.aio.AioRpcError) as compared:
+        await service.stub.CompareDocuments(pb.CompareDocumentsRequest(parent="collections/defualt", files=files))
+
+    assert list(listed.documents) == []
+    for raised in (mistyped, compared):
+        assert raised.value.code() == grpc.StatusCode.NOT_FOUND
+        assert "There is no collection defualt" in (raised.value.details() or "")
+
+
+async def test_documents_of_a_deleted_collection_can_still_be_deleted(service: Service) -> None:
+    service.retriever.collections.add("gone")
+    await service.ingest("left.txt", b"What is left of a collection.", collection="collections/gone")
+    service.retriever.collections.discard("gone")
+    request = pb.ListDocumentsRequest(parent="collections/gone")
+    [left] = (await service.stub.ListDocuments(request)).documents
+    deleted = await service.stub.DeleteDocument(pb.DeleteDocumentRequest(name=left.name))
+
+    assert deleted.deleted_chunks == 0
+    assert list((await service.stub.ListDocuments(request)).documents) == []

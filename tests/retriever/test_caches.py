@@ -111,7 +111,7 @@ async def delete_chunk(served: Served) -> None:
 
 
 async def delete_collection(served: Served) -> None:
-    await served.stub.DeleteCollection(pb.DeleteCollectionRequest(name="collections/default"))
+    await served.stub.DeleteCollection(pb.DeleteCollectionRequest(name="collections/default", force=True))
     await served.stub.CreateCollection(pb.CreateCollectionRequest(collection=pb.Collection(name="collections/default")))
 
 

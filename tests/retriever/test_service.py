@@ -191,3 +191,22 @@ async def test_searches_are_measured(served: Served) -> None:
     assert grown == {
         "embed": 2, "store": 2, "scored": 1, "empty": 1, "score": pytest.approx(found.passages[0].dense_score, abs=1e-6)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("staged", [True, False])
+async def test_a_collection_that_holds_chunks_is_deleted_only_by_force(served: Served, staged: bool) -> None:
+    await served.stub.UpsertChunks(pb.UpsertChunksRequest(chunks=[message("Kept words.")], staged=staged))
+    request = pb.DeleteCollectionRequest(name="collections/default")
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await served.stub.DeleteCollection(request)
+    there = (await served.stub.GetCollection(pb.GetCollectionRequest())).collection
+    request.force = True
+    await served.stub.DeleteCollection(request)
+    with pytest.raises(grpc.aio.AioRpcError) as gone:
+        await served.stub.GetCollection(pb.GetCollectionRequest())
+
+    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "holds 1 chunks" in str(error.value.details())
+    assert "murphey documents delete --all --collection default" in str(error.value.details())
+    assert there.chunk_count + there.staged_chunk_count == 1
+    assert gone.value.code() is grpc.StatusCode.NOT_FOUND
