@@ -1,5 +1,9 @@
-"""The retriever as it is, on its embedded store, but for the model: two embedders of random directions."""
+"""The retriever as it is, on either of its stores, but for the model: two embedders of random directions.
 
+`server` is a Qdrant server where MURPHEY_TEST_QDRANT_URL names one, and the client's local mode otherwise.
+"""
+
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -7,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import grpc.aio
+from qdrant_client import AsyncQdrantClient
 
 from mesh.caching import ByteCache
 from mesh.server import Hosted, serving
@@ -16,9 +21,9 @@ from murphey.retriever.v1.retriever_pb2_grpc import (
     add_RetrieverServiceServicer_to_server,
 )
 from retriever.building import Building
-from retriever.catalog import FileCatalog
+from retriever.catalog import Catalog, FileCatalog
 from retriever.collections import Collections
-from retriever.corpus import ProcessCorpusVersions
+from retriever.corpus import CorpusVersions, ProcessCorpusVersions
 from retriever.embedding import Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
@@ -30,6 +35,9 @@ from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
 from retriever.stores.edge.store import EdgeStore
+from retriever.stores.server.catalog import ServerCatalog
+from retriever.stores.server.corpus import ServerCorpusVersions
+from retriever.stores.server.store import ServerStore
 from retriever.stores.versioned import VersionedStore
 from tests.retriever.fakes import FakeRerankers, MoreWordsEmbedder, WordsEmbedder
 
@@ -67,15 +75,14 @@ class RealRetriever:
 
 @asynccontextmanager
 async def serving_real_retriever(
-    folder: Path, servicer_class: type[RetrieverServicer] = RetrieverServicer
+    folder: Path, servicer_class: type[RetrieverServicer] = RetrieverServicer, store_name: str = "edge"
 ) -> AsyncIterator[RealRetriever]:
     """One of its own."""
-    versions = ProcessCorpusVersions()
-    store = VersionedStore(await EdgeStore.open(folder / "indexes"), versions)
+    store, catalog, versions = await _opened(store_name, folder)
     words, small = WordsEmbedder(slices_at_once=2), MoreWordsEmbedder(slices_at_once=2, name="small")
     words.max_tokens = small.max_tokens = 256
     embedders = NamedEmbedders(words, ["small"], lambda _: small)
-    collections = Collections(FileCatalog(folder / "catalog.json"), store, embedders)
+    collections = Collections(catalog, store, embedders)
     await collections.open()
     rerankers = Rerankers(["shared-words"], FakeRerankers())
     servicer = servicer_class(
@@ -89,4 +96,17 @@ async def serving_real_retriever(
     async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield RealRetriever(f"127.0.0.1:{port}", RetrieverServiceStub(channel), words, small)
     await embedders.close()
+    if store_name == "server":  # which others may use too
+        await collections.delete("default", force=True)
     await store.close()
+
+
+async def _opened(name: str, folder: Path) -> tuple[VersionedStore, Catalog, CorpusVersions]:
+    if name == "edge":
+        versions = ProcessCorpusVersions()
+        store = VersionedStore(await EdgeStore.open(folder / "indexes"), versions)
+        return store, FileCatalog(folder / "catalog.json"), versions
+    url = os.environ.get("MURPHEY_TEST_QDRANT_URL")
+    client = AsyncQdrantClient(url=url, prefer_grpc=True) if url else AsyncQdrantClient(":memory:")
+    states = ServerCorpusVersions(client)
+    return VersionedStore(ServerStore(client), states), ServerCatalog(client), states

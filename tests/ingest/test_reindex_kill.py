@@ -1,24 +1,40 @@
 """Killed with -9 while a collection is indexed anew, ingest goes on with it: every document is there once, in the new index."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from murphey.ingest.v1 import ingest_pb2 as pb
+from tests.ingest.postgres import postgres_server
 from tests.ingest.processes import IngestProcess, ended, ingest_process, upload
 from tests.ingest.real_retriever import RealRetriever, serving_real_retriever
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")]
 
 DOCUMENTS = 24
-SETTINGS = {"batch_documents": 4, "upsert_chunks": 16}
+SETTINGS: dict[str, object] = {"batch_documents": 4, "upsert_chunks": 16}
 
 
-async def test_killed_in_the_middle_it_is_swapped_in_whole(tmp_path: Path, tokenizer_folder: Path) -> None:
-    async with serving_real_retriever(tmp_path / "retriever") as retriever:
-        async with ingest_process(tmp_path, retriever.target, tokenizer_folder, **SETTINGS) as service:
+@pytest.fixture(params=["edge and SQLite", "server and Postgres"])
+def rooms(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, object]]]:
+    """The retriever's store, and ingest's settings: as on a laptop, and as in a cluster."""
+    if request.param == "edge and SQLite":
+        yield "edge", {}
+        return
+    with postgres_server() as server:
+        server.create("reindex-kill")
+        yield "server", {"database_url": server.url("reindex-kill")}
+
+
+async def test_killed_in_the_middle_it_is_swapped_in_whole(
+    tmp_path: Path, tokenizer_folder: Path, rooms: tuple[str, dict[str, object]]
+) -> None:
+    store, settings = rooms[0], SETTINGS | rooms[1]
+    async with serving_real_retriever(tmp_path / "retriever", store_name=store) as retriever:
+        async with ingest_process(tmp_path, retriever.target, tokenizer_folder, **settings) as service:
             uploads = [upload(service.stub, f"{number}.txt", content(number)) for number in range(DOCUMENTS)]
             for response in await asyncio.gather(*uploads):
                 assert (await ended(service.stub, response.job.name)).state == pb.JOB_STATE_SUCCEEDED
@@ -26,7 +42,7 @@ async def test_killed_in_the_middle_it_is_swapped_in_whole(tmp_path: Path, token
             job = (await service.stub.ReindexCollection(request, timeout=30)).job
             await embeds_more(retriever)
         for number in range(3):
-            async with ingest_process(tmp_path, retriever.target, tokenizer_folder, **SETTINGS) as service:
+            async with ingest_process(tmp_path, retriever.target, tokenizer_folder, **settings) as service:
                 if number < 2:
                     await embeds_more(retriever)
                 else:
