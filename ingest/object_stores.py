@@ -12,8 +12,8 @@ _CREDENTIALS = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 _DENIALS = ("403 Forbidden", "401 Unauthorized")
-_METADATA_SERVICES = ("169.254.169.254", "metadata.google.internal")
-"""Asked for credentials where there are none: a machine in a provider's cloud may have been given some."""
+_NONE_THERE = ("169.254.169.254", "metadata.google.internal", "Account must be specified")
+"""What is said where the environment has no credentials: a machine of the provider's own may be given some there."""
 
 
 def open_store(url: str) -> ObjectStore:
@@ -25,7 +25,7 @@ def reason(error: Exception, url: str = "") -> str:
     """Why a store failed, in a line; what to do where its credentials are at fault."""
     said = (str(error).splitlines() or [type(error).__name__])[0]
     names = _CREDENTIALS.get(url.partition("://")[0], "the credentials of its provider")
-    if any(service in said for service in _METADATA_SERVICES):
+    if any(sign in said for sign in _NONE_THERE):
         return f"there are no credentials for it. Set {names}."
     denial = next((denial for denial in _DENIALS if denial in said), None)
     if denial:

@@ -1,6 +1,7 @@
 """Documents come from real object stores: what is read of them, and what is said of what they refuse."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +122,16 @@ async def test_wrong_credentials_are_denied_and_named(
         assert "denies access (403 Forbidden)" in str(result.error)
         assert next(iter(WRONG[scheme])) in str(result.error)
         assert not any(secret in str(result.error) for secret in (SECRET, AZURE_KEY, "wrong"))
+
+
+@pytest.mark.parametrize("scheme", ["az", "gs"])
+async def test_missing_credentials_are_named(
+    scheme: str, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    if scheme == "gs":
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(tmp_path / "nowhere.json"))
+    [failed] = (await ingested(service, f"{scheme}://bucket/x/")).values()
+    assert failed.status == "failed"
+    assert {"az": "Set AZURE_STORAGE_ACCOUNT_NAME", "gs": "nowhere.json"}[scheme] in str(failed.error)

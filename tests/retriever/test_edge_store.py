@@ -215,6 +215,18 @@ def engines() -> list[psutil.Process]:
     return [child for child in children if "retriever.stores.edge.engine" in child.cmdline()]
 
 
+async def test_an_index_that_is_just_being_dropped_is_made_anew(edge_store: EdgeStore) -> None:
+    await edge_store.create_index("test", DIMENSIONS)
+    await edge_store.upsert("test", [indexed(chunk("Green tea."))], staged=False)
+    dropping = asyncio.create_task(edge_store.drop_index("test"))
+    await asyncio.sleep(0)  # it has begun
+    await edge_store.create_index("test", DIMENSIONS)
+    await dropping
+    assert await edge_store.count("test") == Counts(0, 0)
+    await edge_store.upsert("test", [indexed(chunk("Black tea."))], staged=False)
+    assert await edge_store.count("test") == Counts(1, 0)
+
+
 async def test_an_unused_index_costs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retriever.stores.edge.store.UNUSED_S", 0.0)
     monkeypatch.setattr("retriever.stores.edge.store.LOOK_EVERY_S", 0.05)

@@ -41,6 +41,7 @@ class EdgeStore:
         self._closed = False
         self._keepers: dict[str, IndexKeeper] = {}
         self._opening: set[asyncio.Task[None]] = set()
+        self._dropping: dict[str, asyncio.Task[None]] = {}
         self._closing_unused = asyncio.create_task(self._close_unused())
 
     @classmethod
@@ -60,6 +61,8 @@ class EdgeStore:
         return self._keeper(index).pid
 
     async def create_index(self, index: str, dimensions: int) -> None:
+        if dropping := self._dropping.get(index):  # one of the same name: its files go first
+            await asyncio.wait([dropping])
         keeper = self._keeper(index)
         if not keeper.exists:
             await keeper.create(dimensions)
@@ -69,8 +72,16 @@ class EdgeStore:
             task.add_done_callback(self._opened)
 
     async def drop_index(self, index: str) -> None:
-        await self._keeper(index).drop()
-        self._keepers.pop(index, None)
+        if index not in self._dropping:
+            self._dropping[index] = asyncio.create_task(self._drop(index))
+        await asyncio.shield(self._dropping[index])
+
+    async def _drop(self, index: str) -> None:
+        try:
+            await self._keeper(index).drop()
+        finally:
+            self._keepers.pop(index, None)
+            del self._dropping[index]
 
     async def add_fields(self, index: str, fields: Sequence[tuple[str, Kind]]) -> None:
         await self._write(index, "add_fields", list(fields))
@@ -127,7 +138,7 @@ class EdgeStore:
         for task in self._opening:
             task.cancel()
         keepers = [keeper.close() for keeper in self._keepers.values()]
-        await asyncio.gather(*self._opening, *keepers, return_exceptions=True)
+        await asyncio.gather(*self._opening, *self._dropping.values(), *keepers, return_exceptions=True)
         if not self._closed:
             os.close(self._lock)
         self._closed = True
