@@ -188,34 +188,3 @@ def test_a_collection_is_cut_anew_and_goes_back(mesh: Mesh, collection: str, han
     refused = mesh.murphey("collections", "reindex", collection, "--embedder", "unheard-of")
     assert refused.code == 1
     assert "no embedder" in refused.err
-
-
-def test_status_tells_how_the_mesh_does(mesh: Mesh, collection: str, handbook: Path) -> None:
-    ingest(mesh, collection, handbook)
-    search(mesh, collection, "How hot is the kiln fired?")
-    asked = mesh.murphey("ask", "How hot is the kiln fired?", "--collection", collection, "--no-cache")
-    assert asked.code == 0, asked.err
-    told = mesh.murphey("status", "--json")
-    assert told.code == 0, told.err
-    status = told.json()
-    assert status["healthy"] is True
-    services = {service["name"]: service for service in status["services"]}
-    assert services.keys() == {"gateway", "orchestrator", "retriever", "generator", "ingest"}
-    for name, service in services.items():
-        assert service["healthy"], name
-        assert service["uptime_s"] > 0, name
-        if name != "gateway":
-            assert service["version"], name
-            assert service["calls"] > 0, name
-            assert 0 < service["p50_s"] <= service["p95_s"], name
-    assert status["jobs"].keys() == {"queued", "running", "succeeded", "failed", "cancelled"}
-    assert status["queues"]["requests for a model"] == 0
-    assert status["first_token_p50_s"] > 0
-    assert mesh.metric("generator", "murphey_generator_tokens_total", 'kind="completion"') > 0
-    assert mesh.metric("generator", "murphey_generator_first_token_seconds_count") > 0
-    assert mesh.metric("retriever", "murphey_search_stage_seconds_count", 'stage="store"') > 0
-    assert mesh.metric("retriever", "murphey_search_top_score_count", 'mode="hybrid"') > 0
-    assert mesh.metric("ingest", "murphey_ingest_stage_seconds_count", 'stage="parse"') > 0
-    shown = mesh.murphey("status")
-    assert shown.code == 0, shown.err
-    assert "orchestrator  ok" in shown.out
