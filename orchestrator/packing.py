@@ -12,6 +12,10 @@ JOIN_TOKENS = 2
 """What a tokenizer may add where two chunks are joined: the words at the seam can fall into other tokens."""
 
 
+MAX_NEIGHBORS = 32
+"""More are not looked at: a prompt has no room for them, and trying each costs time before the first token."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What the sources may take: tokens in all, tokens between two sources, and how many sources."""
@@ -83,7 +87,7 @@ def _pieces(passages: Sequence[Passage]) -> list[_Piece]:
     neighbors = [(chunk, passage.score) for passage in passages for chunk in _around(passage)]
     seen: set[str] = set()
     pieces: list[_Piece] = []
-    for chunk, score in [*hits, *neighbors]:
+    for chunk, score in [*hits, *neighbors[:MAX_NEIGHBORS]]:
         same_text = " ".join(chunk.text.split())
         if chunk.id in seen or same_text in seen or len(chunk.text) != chunk.span.end - chunk.span.start:
             continue

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.packing import Budget, candidates, pack
+from orchestrator.packing import MAX_NEIGHBORS, Budget, candidates, pack
 from orchestrator.sections import LONGEST_REACH, within_section
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.sources import Chunk, Passage, Span
@@ -51,6 +51,19 @@ def test_the_farther_part_of_a_section_is_left_out_first() -> None:
     tokens = dict.fromkeys("0123456", 10)
     (source,) = pack([passage], tokens, Budget(45, 2, 8))
     assert source.text == "text 2 text 3 text 4 "
+
+
+def test_of_very_long_sections_only_the_near_part_comes_into_question() -> None:
+    passages = []
+    for name in "abcdefgh":
+        document = [
+            replace(chunk, document=name, id=f"{name}{chunk.id}", text=f"{name}{chunk.index:05d} ")
+            for chunk in chunks(*["a"] * 21)
+        ]
+        passages.append(around(10, document))
+    found = candidates(passages)
+    assert len(found) == len(passages) + MAX_NEIGHBORS
+    assert [chunk.id for chunk in found[8:12]] == ["a9", "a11", "a8", "a12"]
 
 
 @pytest.fixture
