@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mesh import logs
+from mesh.errors import MurpheyError
 from orchestrator.ports import Retriever
 from orchestrator.questions import Question
 from orchestrator.sections import LONGEST_REACH, within_section
 from orchestrator.sources import Passage, SearchResult
 from orchestrator.splitting import Split, merged, second_search
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,11 @@ class Searching:
         further = second_search(wanted, first.passages[0]) if first.passages and self._splits(question) else ""
         if not further:
             return Searched(first, first.passages)
-        second = await self._once(question, further)
+        try:
+            second = await self._once(question, further)
+        except MurpheyError as error:  # what the question itself found is still an answer's worth
+            log.warning("second_search_failed", collection=question.collection, error=error.message)
+            return Searched(replace(first, corpus_version=""), first.passages)
         passages = merged(first.passages, second.passages, self._limit(question))
         same_state = first.corpus_version == second.corpus_version
         found = replace(first, passages=passages, corpus_version=first.corpus_version if same_state else "")

@@ -7,7 +7,7 @@ import asyncio
 import math
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +48,7 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.searches: list[ret.SearchRequest] = []
         self.embeds: list[ret.EmbedRequest] = []
         self.failure: MurpheyError | None = None
+        self.failure_of_search: Callable[[str], MurpheyError | None] = lambda text: None
         self.corpus = self.removals = self.asked_states = 0
         self.hold: asyncio.Event | None = None
         self.searching = asyncio.Event()
@@ -57,8 +58,8 @@ class FakeRetriever(retriever_pb2_grpc.RetrieverServiceServicer):
         self.searches.append(request)
         corpus = f"v{self.corpus}"
         self.searching.set()
-        if self.failure:
-            raise self.failure
+        if failure := self.failure or self.failure_of_search(request.text):
+            raise failure
         if self.hold:
             try:
                 await self.hold.wait()

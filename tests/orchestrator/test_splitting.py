@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mesh.errors import Overloaded
 from orchestrator.splitting import Split, merged, names, needs_two_facts, second_search
 from tests.orchestrator.conftest import Client
 from tests.orchestrator.fakes import FakeMesh
@@ -100,6 +101,14 @@ async def test_only_the_question_itself_tells_whether_the_documents_speak_of_it(
     assert len(mesh.retriever.searches) == 2
     assert not answer.sources
     assert "do not know" in answer.text
+
+
+async def test_without_its_second_search_a_question_is_answered_from_the_first(film: FakeMesh, client: Client) -> None:
+    film.retriever.failure_of_search = lambda text: Overloaded("Busy.") if text != QUESTION else None
+    answer = await client.answer(QUESTION, passage_limit=2)
+    assert [source.text for source in answer.sources] == [FILM, OFFICE]
+    assert not answer.further_searches
+    assert not answer.finish.versions.corpus, "such an answer is not kept"
 
 
 async def test_the_command_tells_what_was_searched_for(film: FakeMesh, client: Client) -> None:
