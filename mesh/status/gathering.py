@@ -18,6 +18,7 @@ FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNA
 QUEUES = {
     "requests for a model": "murphey_generator_waiting_requests",
     "texts to embed": "murphey_embed_waiting_texts",
+    "texts to rerank": "murphey_rerank_waiting_texts",
 }
 """What waits, and the gauge that counts it."""
 
@@ -45,7 +46,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class MeshStatus:
-    """All services and what goes through them. Rates are over the time between two looks."""
+    """All services and what goes through them, as far as it is known. Rates are over the time between two looks."""
 
     services: tuple[ServiceStatus, ...]
     queues: dict[str, int]
@@ -105,11 +106,13 @@ def status(now: Look, before: Look | None = None) -> MeshStatus:
     hits, misses = merged.by("cache", lookups, result="hit"), merged.by("cache", lookups, result="miss")
     asked = {cache: hits.get(cache, 0) + misses.get(cache, 0) for cache in sorted({*hits, *misses})}
     jobs = {state: int(count) for state, count in merged.by("state", "murphey_ingest_jobs").items()}
-    waiting = {name: int(merged.value(gauge)) for name, gauge in QUEUES.items()}
+    waiting = {name: int(merged.value(gauge)) for name, gauge in QUEUES.items() if merged.has(gauge)}
+    if "queued" in jobs:
+        waiting["documents to ingest"] = jobs["queued"]
     first = "murphey_answer_first_token_seconds"
     return MeshStatus(
         services=tuple(_service(name, now, before) for name in now.healthy),
-        queues={**waiting, "documents to ingest": jobs.get("queued", 0)},
+        queues=waiting,
         tokens_per_s=_tokens_per_s(now, before) if before else {},
         cache_hit_rates={cache: hits.get(cache, 0) / count for cache, count in asked.items() if count},
         jobs=jobs,
@@ -129,6 +132,8 @@ def _merged(at: Look) -> Readings:
 def _tokens_per_s(now: Look, before: Look) -> dict[str, float]:
     grown = _merged(now).since(_merged(before))
     elapsed_s = max(now.at_s - before.at_s, 1e-3)
+    if not (now.readings.get("generator") and before.readings.get("generator")):
+        return {}
     by_kind = grown.by("kind", "murphey_generator_tokens_total")
     return {kind: by_kind.get(kind, 0.0) / elapsed_s for kind in ("prompt", "completion")}
 

@@ -24,6 +24,10 @@ class Readings:
     def __bool__(self) -> bool:
         return bool(self.samples)
 
+    def has(self, name: str) -> bool:
+        """Whether there is any sample of it."""
+        return name in self.samples
+
     def value(self, name: str, **labels: str | Iterable[str]) -> float:
         """The sum over all samples with these labels, of which one may be any of several values; 0 when there is none."""
         return sum(value for _, value in self._found(name, labels))

@@ -73,6 +73,14 @@ def test_what_is_named_is_there(where: str, expression: str, exposed: dict[str, 
     assert grouped(tree) <= known
 
 
+def test_what_the_status_reads_is_there(exposed: dict[str, set[str]]) -> None:
+    source = (ROOT / "mesh" / "status" / "gathering.py").read_text()
+    named = set(re.findall(r'"((?:murphey|process)_\w+)"', source))
+    assert len(named) > 5
+    known = exposed.keys() | {name.removesuffix("_bucket") for name in exposed}
+    assert named <= known
+
+
 def test_the_check_finds_what_is_wrong(exposed: dict[str, set[str]]) -> None:
     for expression in (
         "sum(rate(murphey_no_such_total[5m]))",

@@ -22,7 +22,7 @@ from mesh.errors import Unavailable
 from mesh.server import Hosted, serving
 from mesh.settings import ServiceSettings
 from mesh.status import cli
-from mesh.status.gathering import look, status
+from mesh.status.gathering import Look, look, status
 from mesh.status.readings import Readings, parse, read
 from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1 import generator_pb2_grpc as pb_grpc
@@ -81,6 +81,54 @@ def test_what_is_no_metrics_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="html"):
         parse("<html>nothing to see here</html>")
     assert not Readings()
+
+
+OF_GENERATOR = """
+murphey_generator_waiting_requests {waiting}
+murphey_generator_tokens_total{{model="a",kind="prompt"}} {prompt}
+murphey_generator_tokens_total{{model="a",kind="completion"}} {completion}
+murphey_generator_tokens_total{{model="b",kind="completion"}} 5
+"""
+OF_RETRIEVER = """
+murphey_embed_waiting_texts{purpose="document"} 30
+murphey_embed_waiting_texts{purpose="query"} 2
+murphey_cache_lookups_total{cache="queries",result="hit"} 3
+murphey_cache_lookups_total{cache="queries",result="miss"} 1
+murphey_cache_lookups_total{cache="queries",result="skipped"} 9
+murphey_cache_lookups_total{cache="searches",result="skipped"} 9
+"""
+OF_INGEST = """
+murphey_ingest_jobs{state="queued"} 4
+murphey_ingest_jobs{state="running"} 2
+"""
+
+
+def seen(at_s: float, **texts: str) -> Look:
+    """What was seen of a mesh whose services show these metrics."""
+    names = ("generator", "retriever", "ingest")
+    addresses = MeshAddresses(1, "http://door", dict.fromkeys(names, "host:1"), dict.fromkeys(names, "host:2"))
+    readings = {name: parse(texts[name]) if name in texts else Readings() for name in names}
+    return Look(at_s, addresses, {name: name in texts for name in names}, readings, None)
+
+
+def test_queues_tokens_caches_and_jobs_by_hand() -> None:
+    others = {"retriever": OF_RETRIEVER, "ingest": OF_INGEST}
+    before = seen(100, generator=OF_GENERATOR.format(waiting=0, prompt=1000, completion=50), **others)
+    now = seen(102, generator=OF_GENERATOR.format(waiting=3, prompt=1400, completion=75), **others)
+    found = status(now, before)
+    assert found.queues == {"requests for a model": 3, "texts to embed": 32, "documents to ingest": 4}
+    assert found.tokens_per_s == {"prompt": 200, "completion": 12.5}
+    assert found.cache_hit_rates == {"queries": 0.75}  # what was asked not to look does not count
+    assert found.jobs == {"queued": 4, "running": 2}
+    assert status(now).tokens_per_s == {}
+
+
+def test_nothing_is_told_of_a_service_that_is_down() -> None:
+    before = seen(100, generator=OF_GENERATOR.format(waiting=0, prompt=1000, completion=50))
+    found = status(seen(102, ingest=OF_INGEST), before)
+    assert found.queues == {"documents to ingest": 4}
+    assert found.tokens_per_s == {}
+    assert [service.name for service in found.down] == ["generator", "retriever"]
 
 
 class Door(BaseHTTPRequestHandler):
