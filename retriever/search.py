@@ -94,7 +94,8 @@ class Searcher:
         words = query.sparse.words if query and query.sparse else 0
         ordered = await self._ordering.order(record.index, question.text, words, hits, question.wish)
         passages = await self._with_neighbors(record.index, ordered.hits, question.neighbors)
-        passages = [replace(each, rerank_score=ordered.rerank_scores.get(each.hit.chunk.id)) for each in passages]
+        if ordered.judged:
+            passages = [replace(each, rerank_score=ordered.rerank_scores.get(each.hit.chunk.id)) for each in passages]
         rerank_s, reranker = (ordered.judged.seconds, ordered.judged.reranker) if ordered.judged else (0.0, "")
         store_s = time.perf_counter() - embedded - rerank_s
         found = Found(passages, record.index_version, embedded - started, store_s, rerank_s, reranker)
