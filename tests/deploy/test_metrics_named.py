@@ -9,12 +9,16 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import promql_parser
 import pytest
 import typer
 import yaml
 from google.rpc import code_pb2
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard
 from prometheus_client import REGISTRY
 from typer.core import TyperGroup
 
@@ -23,6 +27,7 @@ from mesh.discovery import SERVICES
 from mesh.up import DEFAULT_PORT_BASE, METRICS_OFFSET, PORT_OFFSETS
 from tests.deploy.queries import ALERTS, DASHBOARDS, PROMETHEUS, ROOT, grouped, parsed, queries, selected
 
+plugins.register_default_plugins()
 SCRAPED_LABELS = {"job", "instance"}
 """Prometheus puts them on all that it reads."""
 OF_PROMETHEUS = {"up": set[str]()}
@@ -120,6 +125,29 @@ def test_dashboards_are_whole(path: Path) -> None:
             tree = parsed(target["expr"])
             kept = grouped(tree) or SCRAPED_LABELS  # what is not grouped keeps its labels
             assert named <= kept, f"{panel['title']} shows a label that its query does not keep"
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_grafana_knows_every_field(path: Path) -> None:
+    """Its own model reads the dashboard and writes it again with nothing lost."""
+    board = json.loads(path.read_text())
+    written = json.loads(JSONEncoder().encode(dashboard.Dashboard.from_json(board)))
+    assert list(lost(board, written)) == []
+    board["panels"][0]["gridPosition"] = {}
+    again = json.loads(JSONEncoder().encode(dashboard.Dashboard.from_json(board)))
+    assert list(lost(board, again)) == [".panels[0].gridPosition"]
+
+
+def lost(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
+    """Where something that is wanted is missing or different."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for key, value in wanted.items():
+            yield from lost(value, found[key], f"{path}.{key}") if key in found else (f"{path}.{key}",)
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        for place, (one, other) in enumerate(zip(wanted, found, strict=True)):
+            yield from lost(one, other, f"{path}[{place}]")
+    elif wanted != found:
+        yield path
 
 
 def test_the_dashboards_asked_for_are_there() -> None:
