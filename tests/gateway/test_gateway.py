@@ -67,7 +67,7 @@ async def test_a_closed_http_stream_is_cancelled_in_the_service(tmp_path: Path) 
             lines = stream.aiter_lines()
             assert [await anext(lines), json.loads((await anext(lines)).removeprefix("data: "))] == [
                 "event: started",
-                {"started": {"answerId": "a1", "standaloneQuestion": ""}},
+                {"started": {"answerId": "a1", "standaloneQuestion": "", "furtherSearches": []}},
             ]
             assert not behind.orchestrator.cancelled.is_set()
         await asyncio.wait_for(behind.orchestrator.cancelled.wait(), timeout=1)

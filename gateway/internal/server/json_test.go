@@ -23,7 +23,8 @@ func TestJSONReachesTheServiceAndItsAnswerComesBack(t *testing.T) {
 		return &retrieverv1.SearchResponse{Passages: []*retrieverv1.Passage{{Chunk: chunk, Score: 0.5}}}, nil
 	}
 	want := `{"passages":[{"chunk":{"id":"collections/a","document":"","version":"","index":0,"text":"wh€n?",
-		"span":{"start":"0","end":"3"},"page":0,"headings":[],"displayName":"","sameAs":""},"score":0.5,"before":[],"after":[]}],"indexVersion":"","cached":false}`
+		"span":{"start":"0","end":"3"},"page":0,"headings":[],"displayName":"","sameAs":""},"score":0.5,"before":[],"after":[]}],
+		"indexVersion":"","corpusVersion":"","reranker":"","cached":false}`
 	response := send(t, "POST", gateway.url+"/v1/collections/a:search", strings.NewReader(`{"text":"wh€n?"}`))
 	expectJSON(t, response, http.StatusOK, want)
 	if response.Header.Get("X-Content-Type-Options") != "nosniff" || response.Header.Get("Cache-Control") != "no-store" {

@@ -63,7 +63,7 @@ func TestAStreamIsNDJSONAndEachMessageIsFlushed(t *testing.T) {
 		t.Fatalf("got %d %v", response.StatusCode, response.Header)
 	}
 	body := lines(response)
-	if line := arrives(t, body, "the first line"); canonical(t, line) != canonical(t, `{"result":{"started":{"answerId":"a1","standaloneQuestion":""}}}`) {
+	if line := arrives(t, body, "the first line"); canonical(t, line) != canonical(t, `{"result":{"started":{"answerId":"a1","standaloneQuestion":"","furtherSearches":[]}}}`) {
 		t.Errorf("got %s", line)
 	}
 	steps <- delta("two\nlines")
@@ -87,7 +87,7 @@ func TestAStreamIsServerSentEventsWhereThatIsAcceptedAndAFailureInMidStreamIsOne
 		t.Fatalf("got %d %v", response.StatusCode, response.Header)
 	}
 	body := lines(response)
-	expectEvent(t, body, "started", `{"started":{"answerId":"a1","standaloneQuestion":""}}`)
+	expectEvent(t, body, "started", `{"started":{"answerId":"a1","standaloneQuestion":"","furtherSearches":[]}}`)
 	steps <- delta("two\nlines")
 	expectEvent(t, body, "delta", `{"delta":{"text":"two\nlines"}}`)
 	close(steps)
