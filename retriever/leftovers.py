@@ -7,6 +7,7 @@ successor reads them from the file. What has been stored is forgotten.
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -26,12 +27,14 @@ Vector = npt.NDArray[np.float32]
 
 
 class Leftovers:
-    """By the hash of the text; those that were kept longest are forgotten first. One process at a time has the file."""
+    """By the hash of the text; those that were kept longest are forgotten first. One process at a time has the file, and any
+    of its threads may call."""
 
     def __init__(self, dimensions: int, path: Path | None = None, max_vectors: int = MAX_VECTORS) -> None:
         self._path, self._max_vectors = path, max_vectors
         self._vectors: OrderedDict[bytes, tuple[Vector, float]] = OrderedDict()
         self._file: int | None = None
+        self._lock = threading.Lock()
         if path is not None:
             self._read(path, dimensions)
             self._rewrite(path)
@@ -39,14 +42,13 @@ class Leftovers:
     def keep(self, texts: Sequence[str], vectors: Iterable[Vector]) -> None:
         """Remembers the vectors of texts."""
         now = time.monotonic()
-        written = bytearray()
-        for text, vector in zip(texts, vectors, strict=True):
-            key, kept = _key(text), np.array(vector, np.float32)
-            self._vectors[key] = (kept, now)
-            self._vectors.move_to_end(key)
-            written += key + kept.tobytes()
-        self._drop_old(now)
-        self._append(bytes(written))
+        kept = [(_key(text), np.array(vector, np.float32)) for text, vector in zip(texts, vectors, strict=True)]
+        with self._lock:
+            for key, vector in kept:
+                self._vectors[key] = (vector, now)
+                self._vectors.move_to_end(key)
+            self._drop_old(now)
+            self._append(b"".join(key + vector.tobytes() for key, vector in kept))
 
     def find(self, texts: Sequence[str]) -> dict[int, Vector]:
         """The vectors that are kept, by the row of their text."""
@@ -59,16 +61,16 @@ class Leftovers:
         """Their vectors are stored."""
         if not self._vectors:
             return
-        for text in texts:
-            self._vectors.pop(_key(text), None)
-        if not self._vectors and self._file is not None:
-            os.ftruncate(self._file, 0)
+        with self._lock:
+            for text in texts:
+                self._vectors.pop(_key(text), None)
+            if not self._vectors and self._file is not None:
+                os.ftruncate(self._file, 0)
 
     def close(self) -> None:
         """Lets go of the file."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        with self._lock:
+            self._close()
 
     def _drop_old(self, now: float) -> None:
         while self._vectors:
@@ -105,8 +107,13 @@ class Leftovers:
         scratch = path.with_suffix(".new")
         scratch.write_bytes(b"".join(key + vector.tobytes() for key, (vector, _) in self._vectors.items()))
         scratch.replace(path)
-        self.close()
+        self._close()
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def _key(text: str) -> bytes:

@@ -18,7 +18,7 @@ import psutil
 from tokenizers import Encoding, Tokenizer
 
 from retriever.embedders import conversion
-from retriever.embedding import Purpose, Vectors
+from retriever.embedding import Purpose, Slice, Vectors
 
 LENGTH_STEP = 8
 """Lengths are rounded up to a multiple: OpenVINO prepares, and keeps, code for every shape that it meets."""
@@ -55,15 +55,32 @@ class OpenVinoEmbedder:
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """(n, dimensions), in the order of the texts."""
-        prompt = self._prompts[purpose]
-        encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts] if prompt else list(texts))
         vectors = np.empty((len(texts), self.dimensions), np.float32)
+        slices = self._cut(texts, purpose)
         idle, request = self._request_for(len(texts), purpose)
         try:
-            _run(request, encodings, vectors)
+            for cut in slices:
+                vectors[cut.rows] = _run(request, cut)
         finally:
             idle.put(request)
         return vectors
+
+    def cut(self, texts: Sequence[str]) -> list[Slice]:
+        """Each as many padded tokens as the network works on best: slices of so many characters took 15 % longer."""
+        return self._cut(texts, Purpose.DOCUMENT)
+
+    def embed_slice(self, cut: Slice) -> Vectors:
+        """(rows, dimensions), on one core."""
+        request = self._split.get()
+        try:
+            return _run(request, cut)
+        finally:
+            self._split.put(request)
+
+    def _cut(self, texts: Sequence[str], purpose: Purpose) -> list[Slice]:
+        prompt = self._prompts[purpose]
+        encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts] if prompt else list(texts))
+        return [Slice(rows, padded([encodings[row] for row in rows])) for rows in batches(encodings)]
 
     def _request_for(self, texts: int, purpose: Purpose) -> tuple[_Requests, openvino.InferRequest]:
         """One that has nothing to do, and where it comes from. Queries do not wait for documents."""
@@ -79,10 +96,9 @@ class OpenVinoEmbedder:
         del self._whole, self._split
 
 
-def _run(request: openvino.InferRequest, encodings: Sequence[Encoding], vectors: Vectors) -> None:
-    for rows in batches(encodings):
-        request.infer(padded([encodings[row] for row in rows]), share_inputs=True)
-        vectors[rows] = request.get_output_tensor(0).data
+def _run(request: openvino.InferRequest, cut: Slice) -> Vectors:
+    request.infer(cut.prepared, share_inputs=True)
+    return request.get_output_tensor(0).data.copy()
 
 
 def compiled(

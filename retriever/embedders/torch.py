@@ -11,12 +11,14 @@ from sentence_transformers import SentenceTransformer
 from mesh import logs
 from mesh.errors import FailedPrecondition, Overloaded
 from retriever.embedders import weights
-from retriever.embedding import Purpose, Vectors
+from retriever.embedding import Purpose, Slice, Vectors, slices_by_length
 
 log = logs.get(__name__)
 
 MOST_TEXTS = 256
 """In one run of the network, when the device's memory allows."""
+CPU_SLICE_CHARACTERS, CUDA_SLICE_CHARACTERS = 2_000, 200_000
+"""Documents between which a query can come: tens of milliseconds on either."""
 
 
 class TorchEmbedder:
@@ -36,6 +38,7 @@ class TorchEmbedder:
         self.version = weights.digest(pipeline)
         self._pipeline = pipeline.to(dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32))
         self._batch_texts = MOST_TEXTS
+        self._slice_characters = CUDA_SLICE_CHARACTERS if device.startswith("cuda") else CPU_SLICE_CHARACTERS
 
     def embed(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         """(n, dimensions), in the order of the texts. Overloaded when the device has no memory for a single one."""
@@ -48,6 +51,14 @@ class TorchEmbedder:
                 self._batch_texts //= 2
                 log.warning("embedding_batch_halved", texts=self._batch_texts)
             torch.cuda.empty_cache()  # here the error, and with it what the failed run held, is gone
+
+    def cut(self, texts: Sequence[str]) -> list[Slice]:
+        """Texts of like length; as they are."""
+        return list(slices_by_length(texts, MOST_TEXTS, self._slice_characters))
+
+    def embed_slice(self, cut: Slice) -> Vectors:
+        """(rows, dimensions)."""
+        return self.embed(cut.prepared, Purpose.DOCUMENT)
 
     def _embed(self, texts: list[str], purpose: Purpose) -> Vectors:
         encode = self._pipeline.encode_query if purpose is Purpose.QUERY else self._pipeline.encode_document

@@ -11,7 +11,7 @@ import numpy as np
 from mesh.errors import FailedPrecondition, Unavailable
 from mesh.places import Place
 from retriever.chunks import Chunk, MetadataValue
-from retriever.embedding import Purpose, Vectors
+from retriever.embedding import Purpose, Slice, Vectors, slices_by_length
 from retriever.reranking import Blend
 from retriever.sparse import words_of
 from retriever.stores.base import IndexedChunk
@@ -36,6 +36,12 @@ class WordsEmbedder:
         self.started.set()
         assert self.may_run.wait(10)
         return np.stack([vector_of(text) for text in texts])
+
+    def cut(self, texts: Sequence[str]) -> list[Slice]:
+        return list(slices_by_length(texts, max_texts=100, max_characters=2_000))
+
+    def embed_slice(self, cut: Slice) -> Vectors:
+        return self.embed(cut.prepared, Purpose.DOCUMENT)
 
     def close(self) -> None:
         pass
