@@ -13,7 +13,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import answer, caches, durability, generate, ingest, peer, quality, search, stalls, start
+from bench import (
+    answer,
+    caches,
+    durability,
+    generate,
+    ingest,
+    memory,
+    mixed,
+    peer,
+    quality,
+    search,
+    stalls,
+    start,
+    workers,
+)
 from bench.frame import Report, Row
 from bench.options import Options
 
@@ -98,6 +112,28 @@ def _start(
 ) -> None:  # fmt: skip
     """Time to healthy, idle memory, and what a large text file adds."""
     _finish(start.run(Options(runs, quick), megabytes), as_json)
+
+
+@app.command("memory")
+def _memory(
+    quick: QuickOption = False, as_json: JsonOption = False,
+    text_megabytes: Annotated[float, typer.Option(min=0, help="Of the text file; 0 for none.")] = memory.TEXT_MEGABYTES,
+    mixed_megabytes: Annotated[float, typer.Option(min=0, help="Of the files; 0 for none.")] = memory.MIXED_MEGABYTES,
+) -> None:  # fmt: skip
+    """What a large text file adds to the idle mesh, and what mixed files take, without the time of embedding."""
+    _finish(memory.run(Options(1, quick), text_megabytes, mixed_megabytes), as_json)
+
+
+@app.command("mixed")
+def _mixed(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Files of many formats to searchable chunks, beside the embedder alone."""
+    _finish(mixed.run(Options(runs, quick)), as_json)
+
+
+@app.command("workers")
+def _workers(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Two ingest workers beside one on small files, and an unchanged folder again."""
+    _finish(workers.run(Options(runs, quick)), as_json)
 
 
 @app.command("durability")

@@ -22,6 +22,8 @@ from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 PEERS = {"llama_index_ingest": "llama-index-core", "langchain_ingest": "langchain-core"}
 QUICK_SHARE = 0.01
+MAX_FOUND = 1000
+"""Passages that one search returns."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def ingested(mesh: LocalMesh, folder: Path, documents: int) -> Ingested:
     started_s = time.perf_counter()
     results = mesh.murphey("ingest", str(folder))
     seconds = time.perf_counter() - started_s
-    texts = asyncio.run(_indexed_texts(mesh, [result["document"] for result in results]))
+    texts = indexed_texts(mesh, [result["document"] for result in results])
     expected = sum(result["chunks"] for result in results)
     if len(results) != documents or len(texts) != expected:
         raise RuntimeError(f"{documents} files gave {len(results)} results, and {expected} chunks {len(texts)} texts.")
@@ -86,19 +88,24 @@ async def _chunking(mesh: LocalMesh) -> pb.Chunking:
     return answer.collection.chunking
 
 
+def indexed_texts(mesh: LocalMesh, documents: list[str]) -> list[str]:
+    """What the retriever embedded of each chunk, headings and column names first, as RetrieverService's Chunk.vector says; of
+    a document at most MAX_FOUND."""
+    return asyncio.run(_indexed_texts(mesh, documents))
+
+
 async def _indexed_texts(mesh: LocalMesh, documents: list[str]) -> list[str]:
-    """What the retriever embedded of each chunk, headings first, as RetrieverService's Chunk.vector says."""
     async with mesh.channel("retriever") as channel:
         stub = RetrieverServiceStub(channel)
         anywhere = (await stub.Embed(pb.EmbedRequest(texts=["anything"]), timeout=60)).vectors[0]
         found = [await stub.Search(_all_chunks(document, anywhere), timeout=60) for document in documents]
     chunks = [passage.chunk for answer in found for passage in answer.passages]
-    return ["\n".join([*chunk.headings, chunk.text]) for chunk in chunks]
+    return ["\n".join([*chunk.headings, *filter(None, [chunk.place.table_header]), chunk.text]) for chunk in chunks]
 
 
 def _all_chunks(document: str, anywhere: pb.Vector) -> pb.SearchRequest:
     """`document` is its display name, as the command reports it."""
-    request = pb.SearchRequest(vector=anywhere, limit=1000)
+    request = pb.SearchRequest(vector=anywhere, limit=MAX_FOUND)
     request.filter.must.add().field.field = "display_name"
     request.filter.must[0].field.match.string_value = document
     return request

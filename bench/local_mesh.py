@@ -61,13 +61,9 @@ class LocalMesh:
             request = retriever_pb2.CreateCollectionRequest(collection=message)
             await RetrieverServiceStub(channel).CreateCollection(request, timeout=60)
 
-    def murphey(self, *arguments: str, timeout_s: float = 7200) -> list[dict[str, Any]]:
-        """Runs a client command with `--json` and returns its lines. RuntimeError when it fails."""
-        command = [*MURPHEY, *arguments, "--data", str(self.data), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"murphey {arguments[0]} failed ({done.returncode}): {done.stderr[-1500:]}")
-        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+    def murphey(self, *arguments: str, timeout_s: float = 7200, bad_files: bool = False) -> list[dict[str, Any]]:
+        """Runs a client command on this mesh."""
+        return murphey(*arguments, "--data", str(self.data), timeout_s=timeout_s, bad_files=bad_files)
 
     def memory_bytes(self) -> dict[str, int]:
         """Proportional set size of every process, summed by service: shared pages are counted once."""
@@ -93,6 +89,18 @@ class LocalMesh:
     def _service_of(self, process: psutil.Process) -> str:
         command = " ".join(process.cmdline()[:4])
         return next((name for name in PORT_OFFSETS if name in command), command)
+
+
+def murphey(*arguments: str, timeout_s: float = 7200, bad_files: bool = False) -> list[dict[str, Any]]:
+    """Runs a client command with `--json` and returns its lines. RuntimeError when it fails; with `bad_files`, exit code 1
+    only says that some file could not be read.
+    """
+    done = subprocess.run(
+        [*MURPHEY, *arguments, "--json"], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    if done.returncode != 0 and not (bad_files and done.returncode == 1):
+        raise RuntimeError(f"murphey {arguments[0]} failed ({done.returncode}): {done.stderr[-1500:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
 
 
 def models_folder() -> Path:

@@ -4,11 +4,7 @@ Memory is the proportional set size of all processes of the mesh, so that shared
 twenty minutes to embed on two cores; the default is 10 MB, and a report says how many it was.
 """
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,18 +12,10 @@ from bench import corpora
 from bench.frame import Report, Row, Target
 from bench.local_mesh import LocalMesh, local_mesh
 from bench.options import Options
+from bench.peak import Peak, peak_memory
 
 DEFAULT_MEGABYTES = 10.0
 IDLE_AFTER_S = 5.0
-SAMPLE_EVERY_S = 0.5
-
-
-@dataclass
-class Peak:
-    """The most memory that all processes together held, in bytes, and each one's share of it."""
-
-    total: int = 0
-    by_service: dict[str, int] = field(default_factory=dict)
 
 
 def run(options: Options, megabytes: float = DEFAULT_MEGABYTES) -> Report:
@@ -61,25 +49,6 @@ def _large_file(mesh: LocalMesh, megabytes: float) -> tuple[Peak, float]:
         path = Path(folder) / "large.txt"
         corpora.write_large_file(path, megabytes)
         started_s = time.monotonic()
-        with _peak_memory(mesh) as peak:
+        with peak_memory(mesh) as peak:
             mesh.murphey("ingest", str(path))
         return peak, time.monotonic() - started_s
-
-
-@contextmanager
-def _peak_memory(mesh: LocalMesh) -> Iterator[Peak]:
-    peak, ended = Peak(), threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(SAMPLE_EVERY_S):
-            sizes = mesh.memory_bytes()
-            if sum(sizes.values()) > peak.total:
-                peak.total, peak.by_service = sum(sizes.values()), sizes
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        watcher.join()

@@ -4,7 +4,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ async def read_slice(
     """Rows `start` to `end` with their text, for those members whose job goes on."""
     rows = table.rows[start:end]
     firsts = np.searchsorted(table.rows["document"], rows["document"][[0, -1]])
-    slices: list[DocumentChunks] = []
+    parts: list[_Part] = []
     for number in range(int(rows["document"][0]), int(rows["document"][-1]) + 1):
         member = table.members[number]
         mine = rows[rows["document"] == number]
@@ -115,18 +115,30 @@ async def read_slice(
         if work is None or work.version.id != member.version or len(mine) == 0:
             continue
         skipped = start - int(firsts[0]) if number == rows["document"][0] else 0
-        chunks = await _document_chunks(storage, table, work, mine, skipped, twins)
         count = int((table.rows["document"] == number).sum()) if twins.replaced else 0
         reuse = twins.around(member.job, skipped, skipped + len(mine) - 1, count)
-        slices.append(replace(chunks, reuse=reuse))
-    return slices
+        parts.append(_Part(work, mine, skipped, reuse))
+    read = await storage.read_ranges([(part.work.version.text_key, *part.byte_range) for part in parts])
+    return [_document_chunks(table, part, data, twins) for part, data in zip(parts, read, strict=True)]
 
 
-async def _document_chunks(
-    storage: Storage, table: ChunkTable, work: Work, rows: Rows, first_index: int, twins: Twins
-) -> DocumentChunks:
-    begin = int(rows["byte_start"].min())
-    data = await storage.read(work.version.text_key, begin, int(rows["byte_end"].max()))
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one document in a slice; `first_index` is the first one's number in the document."""
+
+    work: Work
+    rows: Rows
+    first_index: int
+    reuse: ChunkRange | None
+
+    @property
+    def byte_range(self) -> tuple[int, int]:
+        """From the first to the last byte of its chunks."""
+        return int(self.rows["byte_start"].min()), int(self.rows["byte_end"].max())
+
+
+def _document_chunks(table: ChunkTable, part: _Part, data: bytes, twins: Twins) -> DocumentChunks:
+    work, (begin, _) = part.work, part.byte_range
     chunks = [
         Chunk(
             id=(own := chunk_id(work.job.document, work.version.id, index)),
@@ -141,10 +153,10 @@ async def _document_chunks(
             table_header=table.cut.contexts[row["context"]].table_header,
             same_as=twins.of(work.job.id, own, index),
         )
-        for index, row in enumerate(rows, first_index)
+        for index, row in enumerate(part.rows, part.first_index)
     ]
     metadata: Metadata = {**work.version.found, **work.version.metadata}
-    return DocumentChunks(work.job.document, work.version.id, work.job.display_name, metadata, chunks)
+    return DocumentChunks(work.job.document, work.version.id, work.job.display_name, metadata, chunks, part.reuse)
 
 
 def chunk_id(document: str, version: str, index: int) -> str:

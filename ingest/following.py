@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
+
 from ingest.patience import Patience
 from ingest.results import Progress, Status
 from ingest.sources import Source
@@ -14,8 +16,9 @@ from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 
 POLL_S = 0.3
-MANY_JOBS, MANY_POLL_S = 64, 1.0
-"""Each look costs the service time that the jobs themselves could have: while many are open, it is seldom taken."""
+MANY_JOBS, MANY_POLL_S = 64, 2.0
+"""Each look costs the service time that the jobs themselves could have: while many are open, it is seldom taken, and at once
+when the newest of them has ended."""
 CLOCK_MARGIN_US = 1_500_000
 """Changes are stored a little after the time that they carry."""
 LOOK_AT_ALL_S = 10.0
@@ -43,6 +46,7 @@ class Follower:
     _open: dict[str, tuple[Source, pb.Job]] = field(default_factory=dict)
     _documents: dict[str, Source] = field(default_factory=dict)
     _members: set[str] = field(default_factory=set)
+    _newest: "asyncio.Task[None] | None" = None
 
     def take(self, source: Source, job: pb.Job) -> None:
         """The job as it now is."""
@@ -66,14 +70,37 @@ class Follower:
 
     async def follow(self, uploads: "asyncio.Future[Any]") -> None:
         """Until the uploads are done and no job is open. Unavailable when the service stays away."""
-        while not uploads.done() or self._open:
-            pause_s = POLL_S if len(self._open) < MANY_JOBS else MANY_POLL_S
-            await (asyncio.wait([uploads], timeout=pause_s) if not uploads.done() else asyncio.sleep(pause_s))
-            try:
-                await self._look()
-            except (Unavailable, Overloaded):
-                if self.patience.spent:
-                    raise
+        try:
+            while not uploads.done() or self._open:
+                await self._pause(uploads)
+                try:
+                    await self._look()
+                except (Unavailable, Overloaded):
+                    if self.patience.spent:
+                        raise
+        finally:
+            if self._newest is not None:
+                self._newest.cancel()
+
+    async def _pause(self, uploads: "asyncio.Future[Any]") -> None:
+        """Until the next look is worth its cost."""
+        pause_s = POLL_S if len(self._open) < MANY_JOBS else MANY_POLL_S
+        if not uploads.done():
+            await asyncio.wait([uploads], timeout=pause_s)
+        elif len(self._open) < MANY_JOBS:
+            await asyncio.sleep(pause_s)
+        else:
+            if self._newest is None or self._newest.done():
+                self._newest = asyncio.create_task(self._ended(max(self._open)))
+            await asyncio.wait([self._newest], timeout=pause_s)
+
+    async def _ended(self, job: str) -> None:
+        """When it has. A service that is away is asked again at the next look."""
+        try:
+            async for _ in self.stub.WatchJob(pb.WatchJobRequest(name=job)):
+                pass
+        except grpc.RpcError:
+            await asyncio.sleep(MANY_POLL_S)
 
     async def cancel(self) -> None:
         """Stops the jobs that have not ended."""

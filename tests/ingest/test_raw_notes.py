@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ingest.database import Database
-from ingest.raw_notes import RawNotes, adopt
+from ingest.raw_notes import MAX_NOTE_BYTES, RawNotes, adopt
 from ingest.storage import Storage
 from ingest.workers import WorkerFolder
 from mesh.database import database_url, open_database
+from mesh.errors import Corrupt
 from tests.ingest.conftest import running_service
 
 
@@ -27,7 +29,7 @@ async def test_what_a_killed_worker_was_storing_is_removed_and_what_is_registere
         (objects / "raw" / "default" / "d" / name).write_bytes(b"never registered")
     with notes.noted("raw/default/d/whole"), notes.noted("raw/default/d/half"):
         for note in killed.iterdir():
-            os.link(note, note.with_name(f"raw-{note.stem}-kept.note"))  # as if the process had been killed here
+            shutil.copy(note, note.with_name(f"raw-{note.stem}-kept.note"))  # as if the process had been killed here
 
     async with running_service(tmp_path, tokenizer_folder) as service:
         async with asyncio.timeout(60):
@@ -56,7 +58,40 @@ async def test_an_upload_on_its_way_is_let_alone(tmp_path: Path) -> None:
                 os.utime(note, (0, 0))
             assert await notes.sweep(Database(engine)) == 0
             assert await storage.read("raw/a/b/c") == b"coming"
-        assert notes_in(tmp_path) == []
+        assert [note.read_text() for note in notes_in(tmp_path)] == [""]
+
+
+async def test_what_failed_is_swept_and_what_came_beside_it_and_after_it_is_let_alone(tmp_path: Path) -> None:
+    storage = Storage.open("", tmp_path, tmp_path)
+    notes = RawNotes(tmp_path, storage)
+    for name in ("failed", "beside", "after"):
+        await storage.put(f"raw/a/b/{name}", name.encode())
+    async with open_database(database_url("", tmp_path, "ingest"), "ingest") as engine:
+        with notes.noted("raw/a/b/beside"):
+            with pytest.raises(OSError, match="broken off"), notes.noted("raw/a/b/failed"):
+                raise OSError("broken off")
+            with notes.noted("raw/a/b/after"):
+                for note in notes_in(tmp_path):
+                    os.utime(note, (0, 0))
+                assert await notes.sweep(Database(engine)) == 0
+        for note in notes_in(tmp_path):
+            os.utime(note, (0, 0))
+        assert await notes.sweep(Database(engine)) == 2  # no document names the one beside it either
+    assert await storage.read("raw/a/b/after") == b"after"
+    with pytest.raises(Corrupt):
+        await storage.read("raw/a/b/failed")
+
+
+async def test_a_long_note_makes_way_for_another(tmp_path: Path) -> None:
+    notes = RawNotes(tmp_path, Storage.open("", tmp_path, tmp_path))
+    with notes.noted("raw/a/b/first"):
+        for _ in range(2):
+            with notes.noted("raw/a/b/" + "x" * MAX_NOTE_BYTES):
+                pass
+        assert len(notes_in(tmp_path)) == 1
+        with notes.noted("raw/a/b/last"):
+            assert len(notes_in(tmp_path)) == 2
+    assert [note.read_text() for note in notes_in(tmp_path)] == [""]
 
 
 def notes_in(folder: Path) -> list[Path]:
