@@ -65,13 +65,14 @@ class LocalMesh:
         """Runs a client command on this mesh."""
         return murphey(*arguments, "--data", str(self.data), timeout_s=timeout_s, bad_files=bad_files)
 
-    def memory_bytes(self) -> dict[str, int]:
-        """Proportional set size of every process, summed by service: shared pages are counted once."""
+    def memory_bytes(self, *, mapped: bool = True) -> dict[str, int]:
+        """Proportional set size of every process, summed by service: shared pages are counted once. Without `mapped`, pages
+        of files are left out, which the system takes back when it needs them; only Linux tells them apart."""
         sizes: dict[str, int] = {}
         for child in psutil.Process(self.process.pid).children():
             name = self._service_of(child)
-            sizes[name] = sum(_pss(process) for process in [child, *child.children(recursive=True)])
-        return sizes | {"supervisor": _pss(psutil.Process(self.process.pid))}
+            sizes[name] = sum(_pss(process, mapped) for process in [child, *child.children(recursive=True)])
+        return sizes | {"supervisor": _pss(psutil.Process(self.process.pid), mapped)}
 
     def settle(self, service: str, timeout_s: float = 600) -> None:
         """Blocks until a service's processes, index builds included, have used little of the CPU for five seconds."""
@@ -192,10 +193,14 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _pss(process: psutil.Process) -> int:
+def _pss(process: psutil.Process, mapped: bool = True) -> int:
     """Bytes; 0 for a process that has ended meanwhile."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return process.memory_full_info().pss
+        if mapped:
+            return process.memory_full_info().pss
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+            return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return 0
 
 

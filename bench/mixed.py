@@ -5,13 +5,13 @@ chunks than one search returns are left out of what the embedder alone is given;
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.frame import Reference, Report, Row, Target
 from bench.ingest import MAX_FOUND, embedder_chunks_per_s, indexed_texts
-from bench.local_mesh import local_mesh
+from bench.local_mesh import LocalMesh, local_mesh
 from bench.mixed_files import mixed_files, write_copies
 from bench.options import Options
 
@@ -48,10 +48,15 @@ def run(options: Options) -> Report:
 
 def _run(folder: Path) -> Run:
     with local_mesh() as mesh:
-        started_s = time.perf_counter()
-        results = mesh.murphey("ingest", str(folder), bad_files=True)
-        seconds = time.perf_counter() - started_s
-        live = [result for result in results if result["status"] == "indexed"]
-        texts = indexed_texts(mesh, [result["document"] for result in live if result["chunks"] <= MAX_FOUND])
-    chunks = sum(result["chunks"] for result in live)
-    return Run(len(live), len(results) - len(live), chunks, seconds, embedder_chunks_per_s(texts))
+        made, texts = measure(mesh, folder)
+    return replace(made, embedder_chunks_per_s=embedder_chunks_per_s(texts))
+
+
+def measure(mesh: LocalMesh, folder: Path) -> tuple[Run, list[str]]:
+    """Has the mesh take a folder in; answers with the chunks' texts for the embedder, whose figure is still 0."""
+    started_s = time.perf_counter()
+    results = mesh.murphey("ingest", str(folder), bad_files=True)
+    seconds = time.perf_counter() - started_s
+    live = [result for result in results if result["status"] == "indexed"]
+    texts = indexed_texts(mesh, [result["document"] for result in live if result["chunks"] <= MAX_FOUND])
+    return Run(len(live), len(results) - len(live), sum(result["chunks"] for result in live), seconds, 0.0), texts

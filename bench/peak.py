@@ -12,9 +12,11 @@ SAMPLE_EVERY_S = 0.5
 
 @dataclass
 class Peak:
-    """In bytes: of all processes together, each one's share of that, and the most that each held at any time."""
+    """In bytes: of all processes together, each service's share of that, and the most that each held at any time. `own` is
+    the most of all together without pages of mapped files."""
 
     total: int = 0
+    own: int = 0
     by_service: dict[str, int] = field(default_factory=dict)
     highest: dict[str, int] = field(default_factory=dict)
 
@@ -34,6 +36,7 @@ def peak_memory(mesh: LocalMesh) -> Iterator[Peak]:
     def watch() -> None:
         while not ended.wait(SAMPLE_EVERY_S):
             peak.add(mesh.memory_bytes())
+            peak.own = max(peak.own, sum(mesh.memory_bytes(mapped=False).values()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

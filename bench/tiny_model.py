@@ -6,11 +6,14 @@ code. What it finds means nothing.
 """
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import children
 from bench.local_mesh import models_folder
 
 NAME, STANDS_FOR = "tiny", "all-minilm-l6-v2"
@@ -27,8 +30,9 @@ def tiny_model() -> Iterator[dict[str, str]]:
         for entry in (*real.iterdir(), *(real / CONVERTED).glob("*")):
             if entry.name != CONVERTED:
                 (folder / entry.relative_to(real)).symlink_to(entry.absolute())
-        _make(real / STANDS_FOR, folder / NAME)
         model = str(folder / NAME)
+        command = [*children.module("bench.tiny_model"), str(real / STANDS_FOR), model]
+        subprocess.run(command, check=True, capture_output=True)  # so that torch does not stay in memory
         yield {"MURPHEY_MODELS": name, "MURPHEY_RETRIEVER_EMBEDDER": model, "MURPHEY_INGEST_TOKENIZER": model}
 
 
@@ -52,3 +56,7 @@ def _make(like: Path, folder: Path) -> None:
         network = Transformer(scratch, max_seq_length=256)
         pooling = Pooling(_HIDDEN, "mean")
         SentenceTransformer(modules=[network, pooling, Dense(_HIDDEN, dimensions)], device="cpu").save(str(folder))
+
+
+if __name__ == "__main__":
+    _make(Path(sys.argv[1]), Path(sys.argv[2]))

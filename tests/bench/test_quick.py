@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from bench import answer, caches, corpora, generate, ingest, prompts, quality, search, stalls
+from bench import answer, caches, corpora, generate, ingest, memory, mixed, prompts, quality, search, stalls, workers
 from bench.frame import Row
 from bench.local_mesh import LocalMesh, local_mesh
+from bench.mixed_files import mixed_files, write_copies
+from bench.options import Options
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -80,6 +83,28 @@ def test_quality(mesh: LocalMesh) -> None:
     rows = quality.measure(mesh, "cranfield", corpora.sample(("cranfield",), 0.03))
     assert {"cranfield, hybrid", "cranfield, dense alone", "cranfield, BM25 alone"} <= {row.name for row in rows}
     assert all(0 <= figure <= 1 for row in rows for figure in row.figures)
+
+
+def test_mixed_files(mesh: LocalMesh, tmp_path: Path) -> None:
+    files = mixed_files(mixed.QUICK_BYTES)[: mixed.QUICK_FILES]
+    assert write_copies(files, tmp_path) == len(files)
+    made, texts = mixed.measure(mesh, tmp_path)
+    assert made.live + made.failed == len(files)
+    assert len(texts) == made.chunks > 0
+
+
+def test_memory() -> None:
+    rows = {row.name: row.median for row in memory.run(Options(1, quick=True)).rows}
+    assert rows["0.5 MB of mixed files, files"] > 1
+    assert rows["0.5 MB of mixed files, ingest and its parsers"] > 1
+    assert rows["text file of 0.05 MB, chunks"] > 10
+
+
+def test_workers() -> None:
+    rate, doubled, again = workers.run(Options(1, quick=True)).rows
+    assert _measured(rate)
+    assert doubled.median == 0
+    assert again.median > 0
 
 
 def _measured(row: Row) -> bool:
