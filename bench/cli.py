@@ -26,6 +26,7 @@ from bench import (
     search,
     stalls,
     start,
+    words,
     workers,
 )
 from bench.frame import Report, Row
@@ -55,7 +56,7 @@ def everything(context: typer.Context) -> None:
         return
     peer.PEERS.setup()
     benchmarks: list[Callable[[Options], Report]] = [
-        start.run, generate.run, search.run, answer.run, caches.run, quality.run, stalls.run, ingest.run,
+        start.run, generate.run, search.run, answer.run, caches.run, quality.run, stalls.run, words.run, ingest.run,
     ]  # fmt: skip
     reports = [_shown(benchmark(Options()), as_json=False) for benchmark in benchmarks]
     raise typer.Exit(0 if all(report.passed for report in reports) else 1)
@@ -134,6 +135,12 @@ def _mixed(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption
 def _workers(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
     """Two ingest workers beside one on small files, and an unchanged folder again."""
     _finish(workers.run(Options(runs, quick)), as_json)
+
+
+@app.command("words")
+def _words(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Unit costs for `murphey plan`: the search by words at two sizes, words and fields of a chunk."""
+    _finish(words.run(Options(runs, quick)), as_json)
 
 
 @app.command("durability")

@@ -7,6 +7,7 @@ What is measured was measured by bench/ on two cores of an Intel Xeon with AVX-5
 from dataclasses import dataclass
 
 BENCH = "measured: bench/README.md, 2026-11-23"
+WORDS_BENCH = "measured: python -m bench words, 2026-11-23"
 QDRANT = "Qdrant, documentation/guides/capacity-planning"
 ASSUMED = "assumption"
 PRICED = "AWS list price, us-east-1, on demand, Linux"
@@ -38,13 +39,13 @@ WORDS = Constant(
     "different words of a chunk",
     54,
     "words",
-    "measured: 40,000 windows of 700 characters of bench's corpora, stop words left out",
+    f"{WORDS_BENCH}: windows of 700 characters, stop words left out",
 )
 WORD_BYTES = Constant("posting of a word", 12, "bytes", "Qdrant's sparse index: id, weight, greatest weight to come")
 STORED_WORD_BYTES = Constant("word as it is stored, on disk", 8, "bytes", "Qdrant's sparse vector: hash and weight")
 PAYLOAD_BYTES = Constant(
     "fields of a chunk beside its text, on disk", 880, "bytes",
-    "measured: JSON and the indexes of its fields, 40,000 chunks, with what Qdrant allocates ahead",
+    f"{WORDS_BENCH}: JSON and the indexes of its fields, with what Qdrant allocates ahead",
 )  # fmt: skip
 TEXT_COPIES = Constant(
     "copies of a text in the object store", 2, "×", "ingest keeps the raw document and its parsed text"
@@ -56,10 +57,12 @@ EMBED_MS = Constant("CPU of embedding a question", 1.9, "ms", BENCH)
 SERVER_MS = Constant("CPU of a search in the retriever's server", 1.7, "ms", BENCH)
 STORE_MS = Constant("CPU of a hybrid search in the store, at the measured size", 1.7, "ms", BENCH)
 WORD_SEARCH_MS = Constant(
-    "of it, the search by words", 1.2, "ms",
-    "measured: 0.11 at 10,000 chunks and 0.49 at 40,000, questions of 9 words: in proportion to the chunks. An upper bound for "
-    "large shards, whose lists Qdrant may prune",
-)  # fmt: skip
+    "of it, the search by words",
+    1.1,
+    "ms",
+    f"{WORDS_BENCH}: 1.18 ms at 10,000 chunks, 1.50 at 40,000; in proportion to the chunks, an upper bound for large "
+    "shards, whose lists Qdrant may prune",
+)
 ANSWER_MS = Constant(
     "CPU of orchestrator, gateway and hops an answer",
     8.2,
