@@ -33,6 +33,7 @@ from ingest.uploads import Uploads
 from ingest.workers import WorkerFolder, Workers
 from ingest.workflows import open_workflows
 from mesh import server
+from mesh.access import credentials
 from mesh.database import database_url, open_database
 from mesh.server import Hosted
 from murphey.ingest.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
@@ -51,7 +52,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
         catalog, runs = Catalog(database, changes), Runs(database, changes, folder.worker)
         storage = Storage.open(settings.objects_url, data, folder.scratch)
         notes = RawNotes(folder.scratch, storage)
-        index = RetrieverIndex.open(settings.retriever, settings.chunk_tokens)
+        index = RetrieverIndex.open(settings.retriever, settings.chunk_tokens, credentials.of_service(settings))
         stack.push_async_callback(index.close)
         parsers = WorkerPool(_worker_limits(settings))
         stack.push_async_callback(parsers.close)

@@ -5,6 +5,8 @@ import json
 import grpc.aio
 import grpc_health.v1.health  # noqa: F401 - registers the client's health check
 
+from mesh.access.credentials import Credential, CredentialedChannel
+
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either side takes: a batch of 2,048 embeddings of 4,096 dimensions fits."""
 
@@ -21,12 +23,14 @@ SIZE_OPTIONS = [
 ]
 
 
-def open_channel(target: str, service: str, idempotent: list[str]) -> grpc.aio.Channel:
+def open_channel(
+    target: str, service: str, idempotent: list[str], credential: Credential | None = None
+) -> grpc.aio.Channel:
     """A channel to `host:port` or any gRPC target.
 
     `service` is the full name such as `murphey.retriever.v1.RetrieverService`; `idempotent` are its methods that may be
-    sent again when the server was not reached or is restarting, a stream until its first message. Close it with
-    `await channel.close()`.
+    sent again when the server was not reached or is restarting, a stream until its first message; every call carries
+    `credential`. Close it with `await channel.close()`.
     """
     options = [
         ("grpc.service_config", json.dumps(_service_config(service, idempotent))),
@@ -37,7 +41,8 @@ def open_channel(target: str, service: str, idempotent: list[str]) -> grpc.aio.C
         *KEEPALIVE_OPTIONS,
         *SIZE_OPTIONS,
     ]
-    return grpc.aio.insecure_channel(target if ":///" in target else f"dns:///{target}", options=options)
+    channel = grpc.aio.insecure_channel(target if ":///" in target else f"dns:///{target}", options=options)
+    return channel if credential is None else CredentialedChannel(channel, credential)
 
 
 def _service_config(service: str, idempotent: list[str]) -> dict[str, object]:

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from mesh import logs, terminal
+from mesh import discovery, logs, terminal
 from mesh.errors import MurpheyError
 
 PARTS = (
     "mesh.up",
+    "mesh.access.cli",
     "mesh.status.cli",
     "mesh.capacity.cli",
     "ingest.cli",
@@ -64,5 +65,13 @@ def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MURPHEY_API_KEY",
+            help="API key, where the mesh asks for one. The variable keeps it out of the list of processes.",
+        ),
+    ] = None,
 ) -> None:
     """Ask questions over your own documents, on your own hardware, and check every citation."""
+    discovery.api_key.set(api_key or None)

@@ -4,15 +4,17 @@ Each room has its migrations in `<room>/migrations` and a version table of its o
 Postgres database.
 """
 
+import asyncio
+import fcntl
 import importlib.resources
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, event, pool
+from sqlalchemy import Connection, event, func, pool, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_MS = 10_000
@@ -28,13 +30,17 @@ def database_url(configured: str, data: Path, room: str) -> str:
 async def open_database(url: str, room: str) -> AsyncIterator[AsyncEngine]:
     """An engine on a migrated database; disposed of on leaving."""
     engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    lock = nullcontext()
     if engine.dialect.name == "sqlite":
-        if engine.url.database:
-            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        if engine.url.database and engine.url.database != ":memory:":
+            path = Path(engine.url.database)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = await asyncio.to_thread(_locked, path.with_name(f"{path.name}.lock"))
         event.listen(engine.sync_engine, "connect", _configure_sqlite)
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(_upgrade, room)
+        with lock:
+            async with engine.begin() as connection:
+                await connection.run_sync(_upgrade, room)
         yield engine
     finally:
         await engine.dispose()
@@ -48,7 +54,16 @@ def run_migrations() -> None:
         context.run_migrations()
 
 
+def _locked(path: Path) -> TextIO:
+    """For one process at a time: several may open a new database at once. Closing the file ends it, as a crash does."""
+    lock = path.open("a")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 def _upgrade(connection: Connection, room: str) -> None:
+    if connection.dialect.name == "postgresql":  # the same there, until the transaction ends
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"murphey.migrations.{room}", 0))))
     config = Config()
     config.set_main_option("script_location", str(importlib.resources.files(room) / "migrations"))
     config.set_main_option("path_separator", "os")

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,12 +16,16 @@ from typing import Literal
 import grpc.aio
 import psutil
 
+from mesh.access import credentials
 from mesh.channel import open_channel
 from mesh.errors import Corrupt, InvalidInput, Unavailable
+from mesh.settings import is_loopback
 
 ServiceName = Literal["orchestrator", "retriever", "generator", "ingest"]
 SERVICES: tuple[ServiceName, ...] = ("orchestrator", "retriever", "generator", "ingest")
 _FILE = "mesh.json"
+api_key: ContextVar[str | None] = ContextVar("api_key", default=None)
+"""What the command was given by --api-key or MURPHEY_API_KEY."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,25 @@ def target_address(target: str) -> str:
     return rest.rstrip("/") if found and scheme == "http" else target
 
 
+def _check_key(key: str, address: str) -> None:
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidInput("The API key has characters that no key has. Was it copied whole?")
+    host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
+    if not address.startswith("unix:") and not is_loopback(host):
+        raise InvalidInput(f"The API key would go to {address} unencrypted, for anyone on the way to read.")
+
+
 @asynccontextmanager
 async def channel_for(service: ServiceName, data: Path, target: str | None) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to a service for a client command, closed on leaving."""
-    channel = open_channel(address_of(service, data, target), full_name(service), idempotent=[])
+    """A channel to a service for a client command, with the API key that it was given; closed on leaving.
+
+    InvalidInput for a key that would cross a network unencrypted.
+    """
+    address, key = address_of(service, data, target), api_key.get()
+    if key is not None:
+        _check_key(key, address)
+    credential = None if key is None else credentials.api_key(key)
+    channel = open_channel(address, full_name(service), idempotent=[], credential=credential)
     try:
         yield channel
     finally:

@@ -1,4 +1,4 @@
-"""The one server interceptor: deadline, trace, metrics, log and error mapping around every call.
+"""The one server interceptor: the gate, deadline, trace, metrics, log and error mapping around every call.
 
 It keeps each handler's kind (coroutine or async generator) and never swallows a cancellation. What a handler raises
 leaves it as a `google.rpc.Status`: a domain error with its own code, anything else as INTERNAL with a text that tells
@@ -17,6 +17,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
 from mesh import deadline, errors, logs, metrics
+from mesh.access import identity
+from mesh.access.gate import Gate
 
 log = logs.get(__name__)
 tracer = trace.get_tracer("murphey")
@@ -32,8 +34,9 @@ _UNBOUNDED_S = 1e8
 class CallBoundary(grpc.aio.ServerInterceptor):
     """Stands around every handler of a server."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, gate: Gate | None = None) -> None:
         self._service = service
+        self._gate = gate
 
     async def intercept_service(
         self,
@@ -42,13 +45,34 @@ class CallBoundary(grpc.aio.ServerInterceptor):
     ) -> Any:
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method  # pyright: ignore[reportAttributeAccessIssue]
-        if handler is None or method.startswith(("/grpc.health.", "/grpc.reflection.")):
+        if handler is None:
+            return None
+        refusal = await self._refusal(method, handler_call_details)
+        if refusal is None and method.startswith(("/grpc.health.", "/grpc.reflection.")):
             return handler
         kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
+        make_handler = getattr(grpc, f"{'_'.join(kind)}_rpc_method_handler")
+        if refusal is not None:  # what it brings is not even read
+            wrapped = (
+                self._streaming(method, _refusing_stream(refusal))
+                if handler.response_streaming
+                else self._single(method, _refusing(refusal))
+            )
+            return make_handler(wrapped, None, handler.response_serializer)
         behavior = getattr(handler, "_".join(kind))
         wrapped = self._streaming(method, behavior) if handler.response_streaming else self._single(method, behavior)
-        make_handler = getattr(grpc, f"{'_'.join(kind)}_rpc_method_handler")
         return make_handler(wrapped, handler.request_deserializer, handler.response_serializer)
+
+    async def _refusal(self, method: str, details: grpc.HandlerCallDetails) -> Exception | None:
+        """Why the gate does not let the call in. It sets who calls in the call's own task, which runs the handler too."""
+        if self._gate is None:
+            return None
+        metadata = details.invocation_metadata  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            await self._gate.admit(method, metadata or ())
+        except Exception as error:
+            return error
+        return None
 
     def _single(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -110,6 +134,21 @@ class CallBoundary(grpc.aio.ServerInterceptor):
             observed.finish(labels, span)
 
 
+def _refusing(refusal: Exception) -> Callable[..., Awaitable[Any]]:
+    async def refuse(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        raise refusal
+
+    return refuse
+
+
+def _refusing_stream(refusal: Exception) -> Callable[..., AsyncIterator[Any]]:
+    async def refuse(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        raise refusal
+        yield  # what makes it a stream
+
+    return refuse
+
+
 class _Observed:
     """A call under way: what is known of it when it ends."""
 
@@ -127,4 +166,9 @@ class _Observed:
         span.set_attribute("rpc.grpc.status_code", self.code)
         span.end()
         write = log.debug if self.code == code_pb2.OK else log.info
-        write("call", method=self.method, code=code, elapsed_ms=round(elapsed_s * 1000, 1))
+        notes: dict[str, str] = {}
+        if (caller := identity.current.get()) is not None:
+            notes["caller"] = caller.caller
+        if self.code in (code_pb2.UNAUTHENTICATED, code_pb2.PERMISSION_DENIED):
+            notes["refused"] = self.message  # which never holds a secret
+        write("call", method=self.method, code=code, elapsed_ms=round(elapsed_s * 1000, 1), **notes)

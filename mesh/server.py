@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
 from mesh import logs, metrics, threads, tracing
+from mesh.access.gate import Gate, open_gate
 from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
 from mesh.interceptor import CallBoundary
@@ -118,9 +119,14 @@ async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> 
 @asynccontextmanager
 async def serving(settings: ServiceSettings, hosted: list[Hosted]) -> AsyncIterator[int]:
     """A healthy server while inside, drained on leaving; yields its port."""
-    server = grpc.aio.server(
-        interceptors=[CallBoundary(settings.service)], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
-    )
+    async with open_gate(settings) as gate, _serving(settings, hosted, gate) as port:
+        yield port
+
+
+@asynccontextmanager
+async def _serving(settings: ServiceSettings, hosted: list[Hosted], gate: Gate | None) -> AsyncIterator[int]:
+    boundary = CallBoundary(settings.service, gate)
+    server = grpc.aio.server(interceptors=[boundary], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     checks = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for service in hosted:

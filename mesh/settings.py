@@ -16,7 +16,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mesh.errors import InvalidInput
 
-SHARED_FIELDS = ("data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s")
+SHARED_FIELDS = (
+    "data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s", "auth", "keys_database_url",
+    "internal_key_file",
+)  # fmt: skip
 SECTIONS = ("mesh", "generator", "ingest", "orchestrator", "retriever")
 """Of murphey.toml."""
 BAD_SETTINGS = 2
@@ -90,6 +93,17 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["json", "console"] = Field(default="json", description="For programs, or for people.")
     otlp_endpoint: str | None = Field(default=None, description="Where traces go, such as http://localhost:4317.")
     drain_s: float = Field(default=10.0, ge=0, description="Seconds that running calls get when the service stops.")
+    auth: Literal["off", "keys"] = Field(
+        default="off", description="Whom calls are taken from: anyone, or who has an API key (`murphey keys`)."
+    )
+    keys_database_url: str = Field(
+        default="",
+        description="Database of the API keys, for all services the same; by default SQLite in the data folder.",
+    )
+    internal_key_file: Path | None = Field(
+        default=None,
+        description="File with the secret by which the services know each other; by default made in the data folder.",
+    )
 
     @field_validator("host")
     @classmethod

@@ -11,6 +11,7 @@ import grpc.aio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh import server
+from mesh.access import credentials
 from mesh.caching import MEGABYTE, ByteCache
 from mesh.channel import open_channel
 from mesh.database import database_url, open_database
@@ -47,8 +48,9 @@ async def open_service(settings: OrchestratorSettings) -> AsyncIterator[list[Hos
     async with AsyncExitStack() as stack:
         url = database_url(settings.database_url, settings.data, settings.service)
         engine = await stack.enter_async_context(open_database(url, "orchestrator"))
+        credential = credentials.of_service(settings)
         channels = [
-            await stack.enter_async_context(open_channel(target, client.SERVICE, client.IDEMPOTENT))
+            await stack.enter_async_context(open_channel(target, client.SERVICE, client.IDEMPOTENT, credential))
             for target, client in (
                 (settings.retriever, retriever),
                 (settings.generator, generator),

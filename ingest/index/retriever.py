@@ -17,6 +17,7 @@ from ingest.index.chunk_index import (
 )
 from ingest.metadata_messages import to_struct
 from ingest.place_messages import chunk_place
+from mesh.access.credentials import Credential
 from mesh.channel import open_channel
 from mesh.deadline import call_options
 from mesh.errors import FailedPrecondition, translated
@@ -46,9 +47,9 @@ class RetrieverIndex:
         self._default_chunk_tokens = default_chunk_tokens
 
     @classmethod
-    def open(cls, target: str, default_chunk_tokens: int) -> "RetrieverIndex":
-        """At `host:port` or a gRPC target."""
-        return cls(open_channel(target, NAME, IDEMPOTENT), default_chunk_tokens)
+    def open(cls, target: str, default_chunk_tokens: int, credential: Credential | None = None) -> "RetrieverIndex":
+        """At `host:port` or a gRPC target, with what the retriever asks of its callers."""
+        return cls(open_channel(target, NAME, IDEMPOTENT, credential), default_chunk_tokens)
 
     async def close(self) -> None:
         """Ends the channel."""

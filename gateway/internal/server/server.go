@@ -116,7 +116,7 @@ func withCORS(origins []string, next http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodDelete},
-		AllowedHeaders: []string{"Accept", "Authorization", "Content-Type", "Grpc-Timeout", "Traceparent", "Tracestate"},
+		AllowedHeaders: []string{"Accept", "Authorization", "Content-Type", "Grpc-Timeout", "Traceparent", "Tracestate", "X-Api-Key"},
 		ExposedHeaders: []string{"Content-Disposition", "Retry-After"},
 		MaxAge:         600,
 	}).Handler(next)
