@@ -7,7 +7,7 @@ GO ?= $(if $(wildcard $(BIN)/go),$(abspath $(BIN)/go),go)
 export GOTOOLCHAIN ?= local
 export CGO_ENABLED ?= 0
 
-.PHONY: help setup demo up test check bench clean emulators lint breaking vet
+.PHONY: help setup demo up test testvllm check bench clean emulators lint breaking vet
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -28,7 +28,11 @@ check: setup lint breaking vet ## formats, types, contract, and the quick tests:
 
 test: setup emulators lint breaking vet ## everything: the checks, the gateway's tests, all tests with real models and processes
 	cd gateway && $(GO) test ./...
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not vllm"
+
+testvllm: setup ## the openai engine against a real vLLM on this CPU; installs about 6 GB the first time (x86-64 Linux)
+	$(BIN)/python -m bench setup-peers --vllm
+	$(BIN)/python -m pytest -m vllm
 
 bench: setup ## the benchmarks, each beside its peer or its ceiling
 	$(BIN)/python -m bench

@@ -66,12 +66,13 @@ _KEPT = TypeAdapter(KeptAnswer)
 @dataclass(frozen=True)
 class _Asked:
     """A question, a digest of all that its answer depends on but the state of the collection, the id of the conversation's last
-    answer, and whether the answer may be kept or given again."""
+    answer, whether the answer may be kept or given again, and the version of the model that is expected to give it."""
 
     question: Question
     depends_on: bytes
     after: str
     may_repeat: bool
+    model_version: str
 
     def key(self, corpus: str) -> bytes:
         """The key of the answer from one state of the collection."""
@@ -149,7 +150,7 @@ class CachedAnswerer:
         depends_on = digest(alone, history, model, template.version)
         after = turns[-1].answer_id if turns else ""
         may_repeat = sampling.gives_the_same_again or question.use.sampled
-        return _Asked(with_seed(question, sampling), depends_on, after, may_repeat)
+        return _Asked(with_seed(question, sampling), depends_on, after, may_repeat, model.version)
 
     async def _anew(self, asked: _Asked) -> AsyncGenerator[Event, None]:
         heard: list[Event] = []
@@ -166,6 +167,8 @@ class CachedAnswerer:
             return False
         if finish.reason not in _ENDED_BY_ITSELF or not finish.complete or not finish.versions.corpus:
             return False
+        if finish.versions.model and finish.versions.model.partition("@")[2] != asked.model_version:
+            return False  # another model of a chain stood in for it
         return not question.conversation or await self._followed_on(question.conversation, asked.after)
 
     async def _followed_on(self, conversation: str, after: str) -> bool:

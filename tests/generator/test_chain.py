@@ -165,6 +165,26 @@ async def test_it_is_healthy_while_one_of_them_is(tmp_path: Path) -> None:
             assert type(await door.fails(model="models/smol")) in (FailedPrecondition, Unavailable)
 
 
+@pytest.mark.slow
+async def test_a_model_in_process_answers_for_one_whose_server_is_gone(tmp_path: Path) -> None:
+    async with open_peer(reply=say("big")) as peer:
+        settings = {
+            **remote(peer, serve_as="big"),
+            "also": {"small": {"model": "smollm2-135m-instruct", "context_tokens": 1024, "kv_cache_gb": 0.2}},
+            "fallbacks": {"answers": ("big", "small")},
+            "default_model": "answers",
+        }
+        async with serve(tmp_path, **settings) as door:
+            assert (await door.say(CHAT, max_tokens=8)).finish.model == "models/big"
+            await peer.stop()
+            answer = await door.say(CHAT, max_tokens=8)
+            assert (answer.finish.model, answer.finish.usage.completion_tokens) == ("models/small", 8)
+            assert answer.text
+            view = (await door.rpc.GetModel(pb.GetModelRequest())).model
+            assert (view.name, view.context_tokens) == ("models/answers", 1024)
+            assert "bad_words" in view.sampling_fields
+
+
 BAD_CHAINS: list[dict[str, Any]] = [
     {"fallbacks": {"c": ("smol", "nobody")}},
     {"fallbacks": {"c": ()}},

@@ -122,6 +122,7 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         self.cancelled = asyncio.Event()
         self.context_tokens = 4096
         self.name = "models/fake"
+        self.answering_version = "1"
 
     async def GetModel(self, request, context):
         if self.failure:
@@ -154,7 +155,9 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
             raise self.failure_after
         usage = gen.Usage(prompt_tokens=len(_text_of(request.prompt).split()), completion_tokens=len(self.script))
         yield gen.StreamGenerateResponse(
-            finish=gen.Finish(reason=gen.FINISH_REASON_STOP, usage=usage, model="models/fake", model_version="1")
+            finish=gen.Finish(
+                reason=gen.FINISH_REASON_STOP, usage=usage, model="models/fake", model_version=self.answering_version
+            )
         )
 
 

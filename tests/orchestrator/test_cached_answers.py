@@ -196,6 +196,14 @@ async def test_another_version_of_the_model_is_asked(mesh: FakeMesh, client: Cli
     assert not (await client.answer(QUESTION, model="models/two")).finish.HasField("cached")
 
 
+async def test_what_a_model_that_stood_in_for_another_said_is_not_kept(mesh: FakeMesh, client: Client) -> None:
+    mesh.generator.answering_version = "of a smaller model in the chain"
+    await client.answer(QUESTION)
+    mesh.generator.answering_version = "1"
+    assert not (await client.answer(QUESTION)).finish.HasField("cached")
+    assert (await client.answer(QUESTION)).finish.HasField("cached")
+
+
 async def test_the_command_says_so(mesh: FakeMesh, client: Client) -> None:
     first = json.loads((await ask(QUESTION, "--target", client.target, "--json")).stdout)
     again = await ask(QUESTION, "--target", client.target)

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from urllib.parse import urlsplit
 
 from generator.breaker import Attempt, Breaker, BreakerLimits
 from generator.engines.base import EngineInfo, EngineState, Opened, RemoteEnd, RemoteRequest, RemoteText
@@ -17,6 +18,7 @@ from generator.engines.openai.server import Server, ServerOptions
 from generator.requests import Prompt
 from mesh import logs, metrics
 from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError, Overloaded, Unavailable
+from mesh.settings import is_loopback
 
 log = logs.get(__name__)
 
@@ -39,6 +41,9 @@ class OpenAIEngine:
         look_every_s: float,
         tell_ready: Callable[[bool], None] = lambda ready: None,
     ) -> None:
+        for url in urls:
+            if options.api_key and url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
+                log.warning("key_in_clear", server=url, advice="use https, or a network that no one else listens to")
         self._servers = [Server(url, options, Breaker(url, limits)) for url in urls]
         self._tell_ready, self._look_every_s = tell_ready, look_every_s
         self._turn = itertools.count()
@@ -121,11 +126,11 @@ class OpenAIEngine:
 
     async def look(self) -> None:
         """Asks each server how it is."""
-        before = {server.url: server.fault is None for server in self._servers}
+        before = {server.url: str(server.fault or "") for server in self._servers}
         await asyncio.gather(*(server.look() for server in self._servers))
         for server in self._servers:
-            if before[server.url] is not (server.fault is None):
-                log.info("model_server", server=server.url, well=server.fault is None, reason=str(server.fault or ""))
+            if before[server.url] != (reason := str(server.fault or "")):
+                log.info("model_server", server=server.url, well=not reason, reason=reason)
         self._settle()
 
     def _settle(self) -> None:

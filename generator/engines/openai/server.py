@@ -29,6 +29,10 @@ _BRIEF_S = 5.0
 """For calls that generate nothing."""
 _TOKENIZING = 16
 """Prompts that are counted at the same time."""
+_COUNT_S = 30.0
+"""A server that is busy generating counts slowly."""
+_MISSES = 2
+"""Looks in a row that must fail before a server that was well is left out: a busy one may miss one. Requests move on anyway."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Server:
         self.served: Served | None = None
         self.fault: MurpheyError | None = Unavailable(f"The server {url} was not asked yet.")
         """Why it cannot be used now."""
+        self._misses = 0
         self.running = 0
         self.spared_until = 0.0
         self._counting = asyncio.Semaphore(_TOKENIZING)
@@ -89,9 +94,11 @@ class Server:
                 await self._get(self._health_url())
             else:
                 self.served = await self._describe()
-            self.fault = None
+            self.fault, self._misses = None, 0
         except MurpheyError as error:
-            self.fault = error
+            self._misses += 1
+            if self.fault is not None or self._misses >= _MISSES:
+                self.fault = error
 
     async def count(self, prompt: Prompt, *, special: bool) -> int:
         """By its /tokenize."""
@@ -186,7 +193,7 @@ class Server:
         return await self._brief(self._client.build_request("GET", url, timeout=_BRIEF_S), Prompt())
 
     async def _post(self, url: str, body: dict[str, Any], prompt: Prompt) -> dict[str, Any]:
-        return await self._brief(self._client.build_request("POST", url, json=body, timeout=_BRIEF_S), prompt)
+        return await self._brief(self._client.build_request("POST", url, json=body, timeout=_COUNT_S), prompt)
 
     async def _brief(self, request: httpx2.Request, prompt: Prompt) -> dict[str, Any]:
         """The JSON object of an answer; empty for an answer without one, such as of /health."""
