@@ -5,11 +5,12 @@ import json
 import grpc.aio
 import grpc_health.v1.health  # noqa: F401 - registers the client's health check
 
-from mesh.access.credentials import Credential, CredentialedChannel
+from mesh.access.credentials import Access, AccessChannel
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either side takes: a batch of 2,048 embeddings of 4,096 dimensions fits."""
 
+OPEN = Access()
 KEEPALIVE_OPTIONS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -23,14 +24,12 @@ SIZE_OPTIONS = [
 ]
 
 
-def open_channel(
-    target: str, service: str, idempotent: list[str], credential: Credential | None = None
-) -> grpc.aio.Channel:
+def open_channel(target: str, service: str, idempotent: list[str], access: Access = OPEN) -> grpc.aio.Channel:
     """A channel to `host:port` or any gRPC target.
 
     `service` is the full name such as `murphey.retriever.v1.RetrieverService`; `idempotent` are its methods that may be
-    sent again when the server was not reached or is restarting, a stream until its first message; every call carries
-    `credential`. Close it with `await channel.close()`.
+    sent again when the server was not reached or is restarting, a stream until its first message; `access` is what the
+    service asks of its callers. Close it with `await channel.close()`.
     """
     options = [
         ("grpc.service_config", json.dumps(_service_config(service, idempotent))),
@@ -41,8 +40,14 @@ def open_channel(
         *KEEPALIVE_OPTIONS,
         *SIZE_OPTIONS,
     ]
-    channel = grpc.aio.insecure_channel(target if ":///" in target else f"dns:///{target}", options=options)
-    return channel if credential is None else CredentialedChannel(channel, credential)
+    address = target if ":///" in target else f"dns:///{target}"
+
+    def make(tls: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        if tls is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, tls, options=options)
+
+    return make(None) if access == OPEN else AccessChannel(access, make)
 
 
 def _service_config(service: str, idempotent: list[str]) -> dict[str, object]:

@@ -17,9 +17,11 @@ import grpc.aio
 import psutil
 
 from mesh.access import credentials
+from mesh.access.credentials import Access
+from mesh.access.tls import Certificates
 from mesh.channel import open_channel
 from mesh.errors import Corrupt, InvalidInput, Unavailable
-from mesh.settings import is_loopback
+from mesh.settings import ServiceSettings, is_loopback
 
 ServiceName = Literal["orchestrator", "retriever", "generator", "ingest"]
 SERVICES: tuple[ServiceName, ...] = ("orchestrator", "retriever", "generator", "ingest")
@@ -85,20 +87,32 @@ def address_of(service: ServiceName, data: Path, target: str | None) -> str:
 
 
 def target_address(target: str) -> str:
-    """The target as gRPC takes it: the gateway's `http://host:port`, as `murphey up` shows it, will do."""
+    """The target as gRPC takes it: the gateway's `http://host:port`, as `murphey up` shows it, will do, and
+    `https://host[:port]` of a service with TLS or of a proxy before the mesh.
+    """
     scheme, found, rest = target.partition("://")
-    if found and scheme == "https":
-        raise InvalidInput(
-            f"{target} wants TLS, which is not there yet. Name a target as HOST:PORT or http://HOST:PORT."
-        )
-    return rest.rstrip("/") if found and scheme == "http" else target
+    if not found or scheme not in ("http", "https"):
+        return target
+    address = rest.rstrip("/")
+    has_port = address.rpartition(":")[2].isdecimal() and not address.endswith("]")
+    return address if has_port or scheme == "http" else f"{address}:443"
 
 
-def _check_key(key: str, address: str) -> None:
+def certificates_for(data: Path, target: str | None) -> Certificates | None:
+    """For an `https://` target: the authority and the certificate of `MURPHEY_TLS_CA`, `…_CERTIFICATE` and `…_KEY`, where they
+    are set, else the system's authorities. None for a target in plain.
+    """
+    if not (target or os.environ.get("MURPHEY_TARGET") or "").startswith("https://"):
+        return None
+    settings = ServiceSettings(data=data)
+    return Certificates(settings.tls_ca, settings.tls_certificate, settings.tls_key)
+
+
+def _check_key(key: str, address: str, encrypted: bool) -> None:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise InvalidInput("The API key has characters that no key has. Was it copied whole?")
     host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
-    if not address.startswith("unix:") and not is_loopback(host):
+    if not encrypted and not address.startswith("unix:") and not is_loopback(host):
         raise InvalidInput(f"The API key would go to {address} unencrypted, for anyone on the way to read.")
 
 
@@ -109,10 +123,11 @@ async def channel_for(service: ServiceName, data: Path, target: str | None) -> A
     InvalidInput for a key that would cross a network unencrypted.
     """
     address, key = address_of(service, data, target), api_key.get()
+    certificates = certificates_for(data, target)
     if key is not None:
-        _check_key(key, address)
-    credential = None if key is None else credentials.api_key(key)
-    channel = open_channel(address, full_name(service), idempotent=[], credential=credential)
+        _check_key(key, address, certificates is not None)
+    access = Access(None if key is None else credentials.api_key(key), certificates)
+    channel = open_channel(address, full_name(service), [], access)
     try:
         yield channel
     finally:

@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
 from mesh import logs, metrics, threads, tracing
+from mesh.access import tls
 from mesh.access.gate import Gate, open_gate
 from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
@@ -107,7 +108,7 @@ async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> 
             await _watch_supervisor(stop)
         if settings.metrics_port is not None:
             metrics.announce(settings.service)
-            _serve_metrics(settings.host, settings.metrics_port)
+            _serve_metrics(settings.metrics_host, settings.metrics_port)
         opening = asyncio.ensure_future(stack.enter_async_context(open_service(settings)))
         if not await _finished_before(opening, stop):
             return
@@ -166,7 +167,11 @@ async def _follow(readiness: Readiness, checks: HealthServicer, hosted: list[Hos
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        return server.add_insecure_port(f"{host}:{settings.port}")
+        credentials = tls.server_credentials(settings)
+        address = f"{host}:{settings.port}"
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         message = f"Port {settings.port} of {settings.host} cannot be opened: is something else listening there?"
         raise InvalidInput(message, field="port") from error

@@ -11,14 +11,14 @@ import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mesh.errors import InvalidInput
 
 SHARED_FIELDS = (
     "data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s", "auth", "keys_database_url",
-    "internal_key_file",
+    "internal_key_file", "tls_certificate", "tls_key", "tls_client_ca", "tls_ca", "metrics_host",
 )  # fmt: skip
 SECTIONS = ("mesh", "generator", "ingest", "orchestrator", "retriever")
 """Of murphey.toml."""
@@ -83,10 +83,13 @@ class ServiceSettings(BaseSettings):
     data: Path = Field(default=Path(".murphey"), description="Folder that holds all state.")
     models: Path = Field(default_factory=default_models_folder, description="Folder of downloaded models.")
     host: str = Field(
-        default="127.0.0.1", description="Address to listen on. Only loopback until TLS and auth are set."
+        default="127.0.0.1", description="Address to listen on. Only loopback unless TLS and auth are set."
     )
     port: int = Field(default=0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus port; none by default.")
+    metrics_host: str = Field(
+        default="127.0.0.1", description="Address of the metrics, which are given to anyone who reaches it."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."
     )
@@ -105,15 +108,31 @@ class ServiceSettings(BaseSettings):
         description="File with the secret by which the services know each other; by default made in the data folder.",
     )
 
-    @field_validator("host")
-    @classmethod
-    def _only_loopback(cls, host: str) -> str:
-        if not is_loopback(host):
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the certificate chain; read again when it changes. None: no TLS."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authority of which every caller must show a certificate. None: no need.",
+    )
+    tls_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authority of the services that are called. None: they are called in plain.",
+    )
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together: set both or neither.")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca asks callers for certificates, which needs tls_certificate and tls_key.")
+        if not is_loopback(self.host) and (self.tls_certificate is None or self.auth == "off"):
             raise ValueError(
-                f"{host} is not a loopback address. Without TLS and authentication Murphey listens on loopback only: "
-                "use 127.0.0.1, ::1 or localhost."
+                f"host: {self.host} is not a loopback address. Without TLS and authentication Murphey listens on loopback "
+                'only: use 127.0.0.1, ::1 or localhost, or set auth = "keys", tls_certificate and tls_key.'
             )
-        return host
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -18,7 +18,7 @@ from mesh import discovery, terminal, weights
 from mesh.discovery import MeshAddresses
 from mesh.errors import Corrupt, FailedPrecondition, Unavailable
 from mesh.health import is_healthy
-from mesh.settings import default_models_folder
+from mesh.settings import ServiceSettings, default_models_folder
 from mesh.supervisor import Service, python_service, supervised
 
 DEFAULT_PORT_BASE = 7400
@@ -45,6 +45,11 @@ def up(
 
 
 async def _up(data: Path, port_base: int, as_json: bool) -> None:
+    if ServiceSettings(data=data).tls_certificate is not None:
+        raise FailedPrecondition(
+            "`murphey up` keeps all services on loopback, in plain, and its gateway calls them so. Take tls_certificate out "
+            "of the settings, or start the services one by one (`python -m retriever`)."
+        )
     started_s = time.monotonic()
     addresses = _addresses(port_base)
     _cancel_on_signals(asyncio.current_task())
@@ -191,7 +196,9 @@ def _disk_check(data: Path) -> tuple[str, bool, str]:
 async def check_mesh(data: Path, target: str | None) -> list[tuple[str, bool, str]]:
     """A mesh that is not running is no fault; one that runs with a sick service is."""
     if target is not None:
-        healthy = await is_healthy(discovery.target_address(target))
+        healthy = await is_healthy(
+            discovery.target_address(target), certificates=discovery.certificates_for(data, target)
+        )
         return [
             ("target answers", healthy, target if healthy else f"{target} does not, or not all behind it is healthy")
         ]

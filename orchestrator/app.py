@@ -48,9 +48,9 @@ async def open_service(settings: OrchestratorSettings) -> AsyncIterator[list[Hos
     async with AsyncExitStack() as stack:
         url = database_url(settings.database_url, settings.data, settings.service)
         engine = await stack.enter_async_context(open_database(url, "orchestrator"))
-        credential = credentials.of_service(settings)
+        access = credentials.of_service(settings)
         channels = [
-            await stack.enter_async_context(open_channel(target, client.SERVICE, client.IDEMPOTENT, credential))
+            await stack.enter_async_context(open_channel(target, client.SERVICE, client.IDEMPOTENT, access))
             for target, client in (
                 (settings.retriever, retriever),
                 (settings.generator, generator),

@@ -17,8 +17,8 @@ from ingest.index.chunk_index import (
 )
 from ingest.metadata_messages import to_struct
 from ingest.place_messages import chunk_place
-from mesh.access.credentials import Credential
-from mesh.channel import open_channel
+from mesh.access.credentials import Access
+from mesh.channel import OPEN, open_channel
 from mesh.deadline import call_options
 from mesh.errors import FailedPrecondition, translated
 from murphey.retriever.v1 import retriever_pb2 as pb
@@ -47,9 +47,9 @@ class RetrieverIndex:
         self._default_chunk_tokens = default_chunk_tokens
 
     @classmethod
-    def open(cls, target: str, default_chunk_tokens: int, credential: Credential | None = None) -> "RetrieverIndex":
+    def open(cls, target: str, default_chunk_tokens: int, access: Access = OPEN) -> "RetrieverIndex":
         """At `host:port` or a gRPC target, with what the retriever asks of its callers."""
-        return cls(open_channel(target, NAME, IDEMPOTENT, credential), default_chunk_tokens)
+        return cls(open_channel(target, NAME, IDEMPOTENT, access), default_chunk_tokens)
 
     async def close(self) -> None:
         """Ends the channel."""

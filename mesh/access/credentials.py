@@ -1,17 +1,23 @@
-"""What a caller shows: an API key for a person's command, the internal key for a service that calls another one.
+"""What a caller shows: an API key for a person's command, the internal key for a service that calls another one; and the
+certificates of both sides where there is TLS.
 
-A channel adds it to each call as metadata. (grpc's own call credentials start a thread a call, and want TLS.)
+A channel adds a key to each call as metadata. (grpc's own call credentials start a thread a call.)
 """
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
 
 from mesh.access import identity
 from mesh.access.internal import internal_key
+from mesh.access.tls import Certificates, client_certificates
 from mesh.settings import ServiceSettings
 
+LET_CALLS_END_S = 600.0
+"""How long calls on a channel with an old certificate may go on."""
 Metadata = list[tuple[str, str]]
 Credential = Callable[[], Metadata]
 """Asked at each call."""
@@ -23,8 +29,21 @@ def api_key(key: str) -> Credential:
     return lambda: metadata
 
 
-def of_service(settings: ServiceSettings) -> Credential | None:
-    """A service's, which also tells for which tenant it calls; None where nobody asks for one."""
+@dataclass(frozen=True)
+class Access:
+    """How to get in to a service: nothing to show, and in plain, unless told."""
+
+    credential: Credential | None = None
+    certificates: Certificates | None = None
+
+
+def of_service(settings: ServiceSettings) -> Access:
+    """A service's, to the services that it calls."""
+    return Access(_internal(settings), client_certificates(settings))
+
+
+def _internal(settings: ServiceSettings) -> Credential | None:
+    """It also tells for which tenant the service calls. None where nobody asks for one."""
     if settings.auth == "off":
         return None
     authorization = ("authorization", f"Bearer {internal_key(settings.internal_key_file, settings.data)}")
@@ -36,32 +55,62 @@ def of_service(settings: ServiceSettings) -> Credential | None:
     return metadata
 
 
-class CredentialedChannel(grpc.aio.Channel):
-    """A channel whose calls carry a credential. All else is the channel's own."""
+class AccessChannel(grpc.aio.Channel):
+    """A channel whose calls carry a credential and which is made anew when certificates are. All else is grpc's own."""
 
-    def __init__(self, channel: grpc.aio.Channel, credential: Credential) -> None:
-        self._channel = channel
-        self._credential = credential
+    def __init__(self, access: Access, make: Callable[[grpc.ChannelCredentials | None], grpc.aio.Channel]) -> None:
+        self._access = access
+        self._make = make
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._open()
+
+    def _open(self) -> None:
+        self._pems = None if self._access.certificates is None else self._access.certificates.pems
+        pems = self._pems
+        self._channel = self._make(
+            None if pems is None else grpc.ssl_channel_credentials(pems.roots, pems.key, pems.chain)
+        )
+
+    def _current(self) -> grpc.aio.Channel:
+        certificates = self._access.certificates
+        if certificates is not None:
+            certificates.renewed()
+            if certificates.pems is not self._pems:
+                old = asyncio.create_task(self._channel.close(LET_CALLS_END_S))
+                self._leaving.add(old)
+                old.add_done_callback(self._leaving.discard)
+                self._open()
+        return self._channel
 
     def unary_unary(self, *args: Any, **options: Any) -> Any:
-        return self._credentialed(self._channel.unary_unary(*args, **options))
+        return self._method("unary_unary", args, options)
 
     def unary_stream(self, *args: Any, **options: Any) -> Any:
-        return self._credentialed(self._channel.unary_stream(*args, **options))
+        return self._method("unary_stream", args, options)
 
     def stream_unary(self, *args: Any, **options: Any) -> Any:
-        return self._credentialed(self._channel.stream_unary(*args, **options))
+        return self._method("stream_unary", args, options)
 
     def stream_stream(self, *args: Any, **options: Any) -> Any:
-        return self._credentialed(self._channel.stream_stream(*args, **options))
+        return self._method("stream_stream", args, options)
 
-    def _credentialed(self, method: Any) -> Callable[..., Any]:
-        def call(*args: Any, metadata: Any = None, **options: Any) -> Any:
-            return method(*args, metadata=[*(metadata or ()), *self._credential()], **options)
+    def _method(self, kind: str, args: Any, made_with: Any) -> Callable[..., Any]:
+        channel = self._channel
+        method = getattr(channel, kind)(*args, **made_with)
+
+        def call(*request: Any, metadata: Any = None, **options: Any) -> Any:
+            nonlocal channel, method
+            if (current := self._current()) is not channel:
+                channel, method = current, getattr(current, kind)(*args, **made_with)
+            shown = () if self._access.credential is None else self._access.credential()
+            return method(*request, metadata=[*(metadata or ()), *shown], **options)
 
         return call
 
     async def close(self, grace: float | None = None) -> None:
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         await self._channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -73,9 +122,8 @@ class CredentialedChannel(grpc.aio.Channel):
     async def channel_ready(self) -> None:
         await self._channel.channel_ready()
 
-    async def __aenter__(self) -> "CredentialedChannel":
-        await self._channel.__aenter__()
+    async def __aenter__(self) -> "AccessChannel":
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        await self._channel.__aexit__(*error)
+        await self.close()

@@ -16,10 +16,11 @@ from prometheus_client import REGISTRY
 
 from mesh import logs
 from mesh.access import credentials, gate, identity
+from mesh.access.credentials import Access
 from mesh.access.identity import Identity
 from mesh.access.internal import internal_key
 from mesh.access.roles import Scope
-from mesh.channel import open_channel
+from mesh.channel import OPEN, open_channel
 from mesh.errors import FailedPrecondition
 from murphey.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from murphey.retriever.v1 import retriever_pb2 as pb
@@ -31,7 +32,7 @@ MADE_UP = f"mk_{'0' * 12}_{'A' * 43}"
 
 @asynccontextmanager
 async def calling(server: Guarded, *metadata: tuple[str, str]) -> AsyncIterator[pb_grpc.RetrieverServiceStub]:
-    channel = open_channel(f"127.0.0.1:{server.port}", RETRIEVER, [], lambda: list(metadata))
+    channel = open_channel(f"127.0.0.1:{server.port}", RETRIEVER, [], Access(lambda: list(metadata)))
     async with channel:
         yield pb_grpc.RetrieverServiceStub(channel)
 
@@ -149,7 +150,7 @@ async def test_an_upload_is_refused_without_being_read(tmp_path: Path) -> None:
         yield ingest_pb2.UploadDocumentRequest(data=b"a secret plan")
 
     async with guarded(tmp_path) as server:
-        channel = open_channel(f"127.0.0.1:{server.port}", RETRIEVER, [], lambda: [bearer(MADE_UP)])
+        channel = open_channel(f"127.0.0.1:{server.port}", RETRIEVER, [], Access(lambda: [bearer(MADE_UP)]))
         async with channel:
             stub: Any = ingest_pb2_grpc.IngestServiceStub(channel)  # pyright: ignore[reportArgumentType]
             call = stub.UploadDocument(parts(), timeout=20)
@@ -159,9 +160,8 @@ async def test_an_upload_is_refused_without_being_read(tmp_path: Path) -> None:
 
 async def test_a_service_calls_for_the_tenant_of_its_own_caller(tmp_path: Path) -> None:
     async with guarded(tmp_path) as server:
-        credential = credentials.of_service(server.settings)
-        assert credential is not None
-        async with open_channel(f"127.0.0.1:{server.port}", RETRIEVER, [], credential) as channel:
+        access = credentials.of_service(server.settings)
+        async with open_channel(f"127.0.0.1:{server.port}", RETRIEVER, [], access) as channel:
             stub = pb_grpc.RetrieverServiceStub(channel)
             await stub.DeleteChunks(pb.DeleteChunksRequest(), timeout=20)
             token = identity.current.set(Identity("abc", "acme", frozenset({Scope.READ})))
@@ -230,7 +230,7 @@ async def test_where_nobody_is_asked_nobody_has_an_identity(tmp_path: Path) -> N
         assert await search(server) is grpc.StatusCode.OK
         assert await search(server, bearer(MADE_UP)) is grpc.StatusCode.OK
         assert server.retriever.callers == [None, None]
-        assert credentials.of_service(server.settings) is None
+        assert credentials.of_service(server.settings) == OPEN
     assert not (tmp_path / "mesh" / "internal.key").exists()
 
 

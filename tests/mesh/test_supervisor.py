@@ -14,8 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from mesh import discovery
+from mesh.cli import build
 from mesh.discovery import MeshAddresses
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from mesh.health import is_healthy
@@ -91,9 +93,13 @@ def test_a_target_may_be_what_up_shows(target: str, tmp_path: Path) -> None:
     assert discovery.address_of("retriever", tmp_path, target) == "127.0.0.1:7400"
 
 
-def test_a_target_with_tls_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="TLS"):
-        discovery.address_of("retriever", tmp_path, "https://murphey.example.org")
+async def test_up_does_not_start_half_in_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MURPHEY_TLS_CERTIFICATE", "cert.pem")
+    monkeypatch.setenv("MURPHEY_TLS_KEY", "key.pem")
+    done = await asyncio.to_thread(CliRunner().invoke, build(), ["up", "--data", str(tmp_path / "data")])
+    assert done.exit_code == 1
+    assert "tls_certificate" in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 async def test_a_killed_service_comes_back(tmp_path: Path) -> None:
