@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import grpc.aio
 
@@ -63,14 +64,14 @@ class Backends:
 
 
 @asynccontextmanager
-async def backends(folder: Path) -> AsyncIterator[Backends]:
+async def backends(folder: Path, auth: Literal["off", "keys"] = "off") -> AsyncIterator[Backends]:
     """All four services; retriever and generator answer health checks and nothing else."""
     orchestrator, ingest = Orchestrator(), Ingest()
     add = {
         "orchestrator": lambda s: orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(orchestrator, s),
         "ingest": lambda s: ingest_pb2_grpc.add_IngestServiceServicer_to_server(ingest, s),
     }
-    settings = ServiceSettings(data=folder, drain_s=0.1)
+    settings = ServiceSettings(data=folder, drain_s=0.1, auth=auth)
     async with AsyncExitStack() as stack:
         addresses = {}
         for name in SERVICES:

@@ -4,13 +4,18 @@ import asyncio
 import json
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
 from mesh import errors
-from mesh.channel import open_channel
+from mesh.access import keys
+from mesh.access.credentials import Access
+from mesh.access.roles import Scope
+from mesh.access.storage import open_keys
+from mesh.channel import OPEN, open_channel
 from mesh.discovery import SERVICES, full_name
 from murphey.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from murphey.orchestrator.v1 import orchestrator_pb2, orchestrator_pb2_grpc
@@ -99,3 +104,29 @@ async def test_an_address_that_others_can_reach_is_refused() -> None:
     assert process.returncode == 2
     assert b"0.0.0.0" in said
     assert b"loopback" in said
+
+
+async def test_a_key_comes_through_by_http_and_by_grpc(tmp_path: Path) -> None:
+    shown, key = keys.issue("test", "default", frozenset({Scope.READ}), datetime.now(UTC), None)
+    async with open_keys("", tmp_path) as stored:
+        await stored.add(key)
+    bearer, header = ("authorization", f"Bearer {shown}"), {"X-Api-Key": shown}
+    async with (
+        backends(tmp_path, auth="keys") as behind,
+        gateway(behind.addresses) as running,
+        httpx.AsyncClient(base_url=f"http://{running.address}") as client,
+    ):
+        assert (await client.get("/healthz")).status_code == 200
+        body = {"question": {"text": "overload"}}
+        refused = await client.post("/v1/answers:stream", json=body)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        for shows in (dict([bearer]), header):  # who gets in meets the overload behind
+            assert (await client.post("/v1/answers:stream", json=body, headers=shows)).status_code == 429
+        denied = await client.post("/v1/documents", files={"file": ("a.txt", b"A text.")}, headers=header)
+        assert denied.status_code == 403
+        for access, error in ((OPEN, errors.Unauthenticated), (Access(lambda: [bearer]), errors.Overloaded)):
+            async with open_channel(running.address, ORCHESTRATOR, [], access) as channel:
+                stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)  # pyright: ignore[reportArgumentType]
+                with pytest.raises(error), errors.translated("orchestrator"):
+                    await anext(aiter(stub.StreamAnswer(question("overload"))))  # pyright: ignore[reportArgumentType]
+        assert shown.split("_", 2)[2] not in json.dumps(running.log)
