@@ -105,11 +105,11 @@ func TestOnlyWhitelistedHeadersBecomeMetadata(t *testing.T) {
 		return &orchestratorv1.AnswerResponse{}, nil
 	}
 	send(t, "POST", gateway.url+"/v1/answers", strings.NewReader(`{}`),
-		"Authorization", "Bearer secret", "Traceparent", "00-1-2-01", "Tracestate", "a=b", "Cookie", "c=d",
+		"Authorization", "Bearer secret", "Traceparent", "00-1-2-01", "Tracestate", "a=b", "Cookie", "c=d", "X-Api-Key", "mk_1",
 		"Grpc-Metadata-Identity", "root", "Grpc-Metadata-Authorization", "Bearer forged", "X-Identity", "root", "Origin-Is", "x")
 	got := arrives(t, seen, "the call")
 	allowed := map[string]string{
-		"authorization": "Bearer secret", "traceparent": "00-1-2-01", "tracestate": "a=b", "x-forwarded-for": "127.0.0.1",
+		"authorization": "Bearer secret", "traceparent": "00-1-2-01", "tracestate": "a=b", "x-api-key": "mk_1", "x-forwarded-for": "127.0.0.1",
 		"x-forwarded-host": gateway.address, "user-agent": "", "content-type": "", ":authority": "", "grpc-accept-encoding": "",
 	}
 	for key, values := range got {
