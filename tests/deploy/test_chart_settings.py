@@ -97,7 +97,8 @@ def test_with_tls_and_keys_the_address_is_taken(rendered: Rendered, part: str, m
     for name, value in made_safe.items():
         assert name.lower() in SHARED_FIELDS
         monkeypatch.setenv(f"MURPHEY_{name}", value)
-    assert settings_type(part)().host == "0.0.0.0"
+    settings = settings_type(part)()
+    assert settings.host == settings.metrics_host == "0.0.0.0", "kubelet and Prometheus reach a pod by its address"
 
 
 def test_pods_get_the_time_that_their_calls_get(rendered: Rendered) -> None:

@@ -75,6 +75,7 @@ dns:///{{ include "murphey.fullname" .root }}-{{ .name }}.{{ .root.Release.Names
 {{- $prefix := printf "MURPHEY_%s_" (upper .name) -}}
 {{- if ne .name "gateway" }}
 MURPHEY_HOST: {{ .root.Values.listen | quote }}
+MURPHEY_METRICS_HOST: {{ .root.Values.listen | quote }}
 MURPHEY_DATA: /data
 MURPHEY_MODELS: /models
 {{- range $key, $value := .root.Values.settings }}
