@@ -21,7 +21,7 @@ from mesh.access.credentials import Access
 from mesh.access.tls import Certificates
 from mesh.channel import open_channel
 from mesh.errors import Corrupt, InvalidInput, Unavailable
-from mesh.settings import ServiceSettings, is_loopback
+from mesh.settings import is_loopback, of_mesh
 
 ServiceName = Literal["orchestrator", "retriever", "generator", "ingest"]
 SERVICES: tuple[ServiceName, ...] = ("orchestrator", "retriever", "generator", "ingest")
@@ -104,7 +104,7 @@ def certificates_for(data: Path, target: str | None) -> Certificates | None:
     """
     if not (target or os.environ.get("MURPHEY_TARGET") or "").startswith("https://"):
         return None
-    settings = ServiceSettings(data=data)
+    settings = of_mesh(data)
     return Certificates(settings.tls_ca, settings.tls_certificate, settings.tls_key)
 
 

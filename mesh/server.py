@@ -27,7 +27,7 @@ from mesh.access.gate import Gate, open_gate
 from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
 from mesh.interceptor import CallBoundary
-from mesh.settings import BAD_SETTINGS, ServiceSettings
+from mesh.settings import BAD_SETTINGS, ServiceSettings, problems
 
 log = logs.get(__name__)
 
@@ -211,5 +211,4 @@ async def _watch_supervisor(stop: asyncio.Event) -> None:
 def _explain(error: ValidationError | InvalidInput, service: str) -> str:
     if isinstance(error, InvalidInput):
         return f"{service}: {error.message}"
-    lines = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-    return f"{service}: the settings are wrong.\n  " + "\n  ".join(lines)
+    return f"{service}: {problems(error)}"

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mesh.errors import InvalidInput
@@ -162,3 +162,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def of_mesh(data: Path) -> ServiceSettings:
+    """What is set for all services, for a command. InvalidInput when it is wrong."""
+    try:
+        return ServiceSettings(data=data)
+    except ValidationError as error:
+        raise InvalidInput(problems(error)) from error
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with settings, a line each."""
+    places = [".".join(str(part) for part in item["loc"]) for item in error.errors()]
+    lines = [
+        f"{place}: {item['msg']}" if place else item["msg"] for place, item in zip(places, error.errors(), strict=True)
+    ]
+    return "the settings are wrong.\n  " + "\n  ".join(lines)

@@ -18,7 +18,7 @@ from mesh import discovery, terminal, weights
 from mesh.discovery import MeshAddresses
 from mesh.errors import Corrupt, FailedPrecondition, Unavailable
 from mesh.health import is_healthy
-from mesh.settings import ServiceSettings, default_models_folder
+from mesh.settings import default_models_folder, of_mesh
 from mesh.supervisor import Service, python_service, supervised
 
 DEFAULT_PORT_BASE = 7400
@@ -45,7 +45,7 @@ def up(
 
 
 async def _up(data: Path, port_base: int, as_json: bool) -> None:
-    if ServiceSettings(data=data).tls_certificate is not None:
+    if of_mesh(data).tls_certificate is not None:
         raise FailedPrecondition(
             "`murphey up` keeps all services on loopback, in plain, and its gateway calls them so. Take tls_certificate out "
             "of the settings, or start the services one by one (`python -m retriever`)."

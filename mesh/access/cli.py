@@ -13,7 +13,7 @@ from mesh.access.identity import DEFAULT_TENANT
 from mesh.access.keys import StoredKey
 from mesh.access.roles import GRANTABLE, Scope
 from mesh.errors import InvalidInput
-from mesh.settings import ServiceSettings
+from mesh.settings import of_mesh
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def revoke(
 def _with_keys(data: Path, work: Callable[["StoredKeys"], Awaitable[Result]]) -> Result:
     from mesh.access.storage import open_keys  # the database, which no other command loads
 
-    settings = ServiceSettings(data=data)
+    settings = of_mesh(data)
 
     async def run() -> Result:
         async with open_keys(settings.keys_database_url, settings.data) as stored:

@@ -139,3 +139,9 @@ async def test_a_key_does_not_cross_a_network_unencrypted(tmp_path: Path) -> Non
                 fail("the channel was opened")
     finally:
         discovery.api_key.reset(token)
+
+
+def test_settings_that_are_wrong_are_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MURPHEY_HOST", "0.0.0.0")
+    with pytest.raises(InvalidInput, match="loopback"):
+        CliRunner().invoke(build(), ["keys", "list", "--data", str(tmp_path)], catch_exceptions=False)
