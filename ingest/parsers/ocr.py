@@ -7,7 +7,7 @@ memory (0.4 GB against 1.2 GB), more of the words (0.94 against 0.91), and no fu
 import os
 from pathlib import Path
 
-from kreuzberg import ExtractionConfig, KreuzbergError, OcrConfig, extract_bytes_sync
+from kreuzberg import ExtractionConfig, KreuzbergError, OcrConfig, TesseractConfig, extract_bytes_sync
 
 from ingest.documents import Metadata
 from ingest.parsers.output import TextOutput
@@ -48,7 +48,9 @@ class Recognizer:
     def __call__(self, image: bytes, media_type: str) -> str:
         """The text of an image, empty where there is none."""
         self.reserve(1)
-        ocr = OcrConfig(backend="tesseract", language=self.languages)
+        # Tesseract has a cache of its own beside the extraction's: text in the user's home that no deletion would reach.
+        tesseract = TesseractConfig(language=self.languages, use_cache=False)
+        ocr = OcrConfig(backend="tesseract", language=self.languages, tesseract_config=tesseract)
         config = ExtractionConfig(use_cache=False, enable_quality_processing=False, ocr=ocr, output_format="plain")
         try:
             return extract_bytes_sync(image, media_type, config=config).content.strip()

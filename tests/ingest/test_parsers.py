@@ -1,6 +1,6 @@
 """The real parsers on real files: every readable one gives text whose chunks have exact spans; hostile ones a clear reason."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,13 +30,26 @@ UNREADABLE = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where libraries put their caches while these tests run."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool(tokenizer_folder: Path) -> AsyncIterator[WorkerPool]:
+async def pool(tokenizer_folder: Path, cache_folder: Path) -> AsyncIterator[WorkerPool]:
     limits = WorkerLimits(1, 30, MEMORY_MIB, 1000, str(tokenizer_folder), tokenizer_folder, READING)
     workers = WorkerPool(limits)
     await workers.start()
     yield workers
     await workers.close()
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 async def parse_and_check(pool: WorkerPool, path: Path, folder: Path) -> ParsedFile | Failure:
@@ -168,7 +181,7 @@ async def test_a_worker_that_takes_too_long_is_replaced(
 
 
 async def test_scanned_pages_are_recognised_or_refused_with_the_reason(
-    pool: WorkerPool, documents_folder: Path, tmp_path: Path
+    pool: WorkerPool, cache_folder: Path, documents_folder: Path, tmp_path: Path
 ) -> None:
     for name, says in (("loremipsum-flat.pdf", "consectetur adipiscing"), ("DA-1p.jpg", "village chantry")):
         parsed = await parse_and_check(pool, next((documents_folder / "unstructured").rglob(name)), tmp_path)
@@ -178,3 +191,4 @@ async def test_scanned_pages_are_recognised_or_refused_with_the_reason(
         else:  # the machine has no data for Tesseract
             assert isinstance(parsed, Failure)
             assert "apt-get install tesseract-ocr" in parsed.message
+    assert not files_in(cache_folder), "what was read is kept where no deletion reaches it"
