@@ -107,7 +107,7 @@ install_packages() {
   rm -f "$STAMPS/stubs" # the editable install's build hook writes the stubs; look at them again afterwards
   # Without its dependencies, which the next line takes from the ordinary index; "2.15.0+cpu" satisfies the pin "2.15.0".
   [ "$TORCH" != cpu ] || pip_install --no-deps --index-url "$TORCH_CPU_INDEX" "torch==$(pinned torch)"
-  pip_install -c constraints.txt -e '.[dev]'
+  pip_install -c constraints.txt -e '.[dev,training]'
 }
 
 pinned() { sed -n "s/^$1==//p" constraints.txt; }

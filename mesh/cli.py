@@ -20,6 +20,7 @@ PARTS = (
     "retriever.cli",
     "orchestrator.cli",
     "generator.cli",
+    "training.cli",
 )
 
 

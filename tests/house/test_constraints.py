@@ -1,4 +1,4 @@
-"""constraints.txt pins all that `pip install -e '.[dev]'` brings, and this environment has those versions."""
+"""constraints.txt pins all that `pip install -e '.[dev,training]'` brings, and this environment has those versions."""
 
 import re
 import tomllib
@@ -20,7 +20,8 @@ def pins() -> dict[str, str]:
 
 def direct() -> Iterator[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for line in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+    extras = project["optional-dependencies"]
+    for line in (*project["dependencies"], *extras["dev"], *extras["training"]):
         yield Requirement(line)
 
 

@@ -1,0 +1,1 @@
+"""Makes models: collects and prepares text, trains on it, measures the result, and exports it for the generator."""
