@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from math import log
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")
@@ -22,6 +23,7 @@ def stems(text: str) -> frozenset[str]:
     return frozenset(stem(word) for word in _WORD.findall(text.casefold()) if word not in _STOP_WORDS)
 
 
+@lru_cache(maxsize=32_768)
 def stem(word: str) -> str:
     """Strips the commonest English endings, so that `flights` meets `flight`; other words stay nearly as they are."""
     if len(word) > 5 and word.endswith("ing"):
