@@ -29,7 +29,7 @@ log = logs.get(__name__)
 
 MAX_SEARCHES_AT_ONCE = 16
 """More would make the first of them wait too long for the last."""
-WRITING_SHARE, SEARCHED_S = 0.25, 1.0
+WRITING_SHARE, SEARCHED_S = 0.12, 1.0
 """Of the time, for writes, so long after a search: a bulk upsert leaves those who search some of the machine, and is still
 several times as fast as an embedder on the same cores."""
 HOUSEKEEPING_S = 0.5
