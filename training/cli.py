@@ -8,7 +8,7 @@ import importlib
 
 import typer
 
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = ("training.pretraining.cli",)
 """Modules with a function `register(group)`."""
 
 

@@ -1,0 +1,1 @@
+"""Pretraining: token shards, batches, the loop, its checkpoints and its records."""
