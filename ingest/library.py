@@ -20,6 +20,7 @@ from ingest.removal import Removal
 from ingest.storage import Storage
 from ingest.texts import TextIndex, decode_range
 from ingest.uploads import Uploads
+from mesh.access.tenants import public
 from mesh.errors import Corrupt, FailedPrecondition, InvalidInput, NotFound, Overloaded, Unavailable
 
 MAX_TEXT_CHARACTERS = 1_000_000
@@ -181,7 +182,8 @@ class Library:
         except NotFound:
             self._known_collections.pop(collection, None)
             raise NotFound(
-                f"There is no collection {collection}. Create it with `murphey collections create {collection}`.",
+                f"There is no collection {public(collection)}. Create it with `murphey collections create "
+                f"{public(collection)}`.",
                 field=field,
             ) from None
         except Unavailable:
@@ -197,5 +199,6 @@ class Library:
             self._waiting_jobs = (counted, time.monotonic())
         if counted >= self._max_waiting_jobs:
             raise Overloaded(
-                f"{counted} jobs are waiting; no more are taken until some have ended.", retry_after_s=30.0
+                f"{self._max_waiting_jobs} jobs are waiting; no more are taken until some have ended.",
+                retry_after_s=30.0,
             )

@@ -18,7 +18,7 @@ from opentelemetry import propagate, trace
 
 from mesh import deadline, errors, logs, metrics
 from mesh.access import identity
-from mesh.access.gate import Gate
+from mesh.access.gate import Gate, admit_unasked
 
 log = logs.get(__name__)
 tracer = trace.get_tracer("murphey")
@@ -65,9 +65,10 @@ class CallBoundary(grpc.aio.ServerInterceptor):
 
     async def _refusal(self, method: str, details: grpc.HandlerCallDetails) -> Exception | None:
         """Why the gate does not let the call in. It sets who calls in the call's own task, which runs the handler too."""
-        if self._gate is None:
-            return None
         metadata = details.invocation_metadata  # pyright: ignore[reportAttributeAccessIssue]
+        if self._gate is None:
+            admit_unasked(metadata or ())
+            return None
         try:
             await self._gate.admit(method, metadata or ())
         except Exception as error:

@@ -2,6 +2,8 @@
 
 A caller proves who it is by `authorization: Bearer KEY` or `x-api-key: KEY`. Keys are looked up once in KNOWN_FOR_S, so a
 revoked one is refused after that time at the latest; an expiry is exact. A call that runs is not cut off.
+
+A service must say for which tenant it calls. One that forgot would otherwise read and write what is the default tenant's.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from mesh import metrics
-from mesh.access import identity, keys
+from mesh.access import identity, keys, tenants
 from mesh.access.identity import DEFAULT_TENANT, Identity
 from mesh.access.internal import internal_key
 from mesh.access.keys import StoredKey
@@ -57,8 +59,7 @@ class Gate:
     async def _identify(self, metadata: list[tuple[str, str]]) -> Identity:
         text = self._credential(metadata)
         if hmac.compare_digest(hashlib.sha256(text.encode()).digest(), self._internal):
-            tenants = [value for name, value in metadata if name == identity.TENANT]
-            return Identity("internal", tenants[0] if tenants else DEFAULT_TENANT, frozenset({Scope.INTERNAL}))
+            return Identity("internal", self._claimed(metadata), frozenset({Scope.INTERNAL}))
         presented = keys.read(text)
         if presented is None:
             raise self._refused("malformed", Unauthenticated("What the call carries is no API key."))
@@ -68,6 +69,13 @@ class Gate:
         if (state := key.state(datetime.now(UTC))) != "valid":
             raise self._refused(state, Unauthenticated(f"The API key mk_{presented.id}_*** is {state}."))
         return key.identity()
+
+    def _claimed(self, metadata: list[tuple[str, str]]) -> str:
+        claimed = [value for name, value in metadata if name == identity.TENANT]
+        if len(claimed) != 1 or not tenants.is_tenant(claimed[0]):
+            why = f"A service must say in `{identity.TENANT}` for which one tenant it calls."
+            raise self._refused("no_tenant", PermissionDenied(why))
+        return claimed[0]
 
     def _credential(self, metadata: list[tuple[str, str]]) -> str:
         """The one credential; two, which somebody on the way may have added, are as bad as none."""
@@ -97,6 +105,16 @@ class Gate:
     def _refused(self, cause: str, error: MurpheyError) -> MurpheyError:
         _REFUSED.labels(self._service, cause).inc()
         return error
+
+
+def admit_unasked(metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """Sets the call's identity where nobody is asked for a key. All there is the default tenant's; but a service that says
+    for whom it calls has itself asked, or goes on with what it took in when it did.
+    """
+    claimed = [value for name, value in metadata if name.lower() == identity.TENANT and isinstance(value, str)]
+    tenant = claimed[0] if len(claimed) == 1 and tenants.is_tenant(claimed[0]) else DEFAULT_TENANT
+    nobody = tenant == DEFAULT_TENANT
+    identity.current.set(None if nobody else Identity(identity.UNASKED, tenant, frozenset()))
 
 
 @asynccontextmanager
