@@ -38,10 +38,15 @@ several times for them."""
 MAX_CONCURRENT_CALLS = 2_000
 """Calls beyond it are refused at once with RESOURCE_EXHAUSTED."""
 
+MAX_METADATA_BYTES = 16 * 1024
+"""Of a call's headers together; grpc's own default would refuse more and more of what is over half of that, by chance."""
+
 _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
     *SIZE_OPTIONS,

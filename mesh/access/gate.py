@@ -1,7 +1,8 @@
 """The gate before every call: who calls, and may he? It knows keys and roles; the interceptor knows gRPC.
 
-A caller proves who it is by `authorization: Bearer KEY` or `x-api-key: KEY`. Keys are looked up once in KNOWN_FOR_S, so a
-revoked one is refused after that time at the latest; an expiry is exact. A call that runs is not cut off.
+A caller proves who it is by `authorization: Bearer KEY` or `x-api-key: KEY`, where KEY is an API key or, with a `jwt_issuer`,
+a token of that. API keys are looked up once in KNOWN_FOR_S, so a revoked one is refused after that time at the latest; an
+expiry is exact. A call that runs is not cut off.
 
 A service must say for which tenant it calls. One that forgot would otherwise read and write what is the default tenant's.
 """
@@ -15,13 +16,14 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 
 from mesh import metrics
-from mesh.access import identity, keys, tenants
+from mesh.access import bearer_tokens, identity, keys, tenants
+from mesh.access.bearer_tokens import BearerTokens, TokenRefused
 from mesh.access.identity import DEFAULT_TENANT, Identity
 from mesh.access.internal import internal_key
 from mesh.access.keys import StoredKey
 from mesh.access.roles import ROLES, Scope
 from mesh.access.storage import StoredKeys, open_keys
-from mesh.errors import MurpheyError, PermissionDenied, Unauthenticated
+from mesh.errors import MurpheyError, PermissionDenied, Unauthenticated, Unavailable
 from mesh.settings import ServiceSettings
 
 KNOWN_FOR_S = 5.0
@@ -33,8 +35,9 @@ _REFUSED = metrics.counter("refused_calls", "Calls that the gate refused, by cau
 class Gate:
     """Lets calls in, or not."""
 
-    def __init__(self, service: str, stored: StoredKeys, internal: str) -> None:
+    def __init__(self, service: str, stored: StoredKeys, internal: str, tokens: BearerTokens | None = None) -> None:
         self._service = service
+        self._tokens = tokens
         self._stored = stored
         self._internal = hashlib.sha256(internal.encode()).digest()
         self._known: TTLCache[str, StoredKey] = TTLCache(MAX_KNOWN_KEYS, KNOWN_FOR_S)
@@ -51,13 +54,15 @@ class Gate:
         if needed is None:
             raise self._refused("no_role", PermissionDenied(f"{method} has no role, so nobody may call it."))
         if not caller.may(needed):
-            held = ", ".join(sorted(caller.scopes))
+            held = ", ".join(sorted(caller.scopes)) or "none"
             what = f"{method} needs the scope {needed!s}; the key {caller.caller} has {held}."
             raise self._refused("scope", PermissionDenied(what))
         identity.current.set(caller)
 
     async def _identify(self, metadata: list[tuple[str, str]]) -> Identity:
         text = self._credential(metadata)
+        if self._tokens is not None and bearer_tokens.looks_like_one(text):
+            return await self._of_token(self._tokens, text)
         if hmac.compare_digest(hashlib.sha256(text.encode()).digest(), self._internal):
             return Identity("internal", self._claimed(metadata), frozenset({Scope.INTERNAL}))
         presented = keys.read(text)
@@ -69,6 +74,14 @@ class Gate:
         if (state := key.state(datetime.now(UTC))) != "valid":
             raise self._refused(state, Unauthenticated(f"The API key mk_{presented.id}_*** is {state}."))
         return key.identity()
+
+    async def _of_token(self, tokens: BearerTokens, text: str) -> Identity:
+        try:
+            return await tokens.identify(text)
+        except TokenRefused as refused:
+            raise self._refused(refused.cause, refused.error) from None
+        except Unavailable as error:
+            raise self._refused("issuer_away", error) from None
 
     def _claimed(self, metadata: list[tuple[str, str]]) -> str:
         claimed = [value for name, value in metadata if name == identity.TENANT]
@@ -124,4 +137,5 @@ async def open_gate(settings: ServiceSettings) -> AsyncIterator[Gate | None]:
         yield None
         return
     async with open_keys(settings.keys_database_url, settings.data) as stored:
-        yield Gate(settings.service, stored, internal_key(settings.internal_key_file, settings.data))
+        tokens = BearerTokens(settings) if settings.jwt_issuer else None
+        yield Gate(settings.service, stored, internal_key(settings.internal_key_file, settings.data), tokens)
