@@ -24,7 +24,9 @@ from pydantic import ValidationError
 
 from mesh import logs, metrics, threads, tracing
 from mesh.access import tls
-from mesh.access.gate import Gate, open_gate
+from mesh.access.audit import open_audit
+from mesh.access.gate import open_gate
+from mesh.access.quotas import Quotas
 from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
 from mesh.interceptor import CallBoundary
@@ -131,13 +133,15 @@ async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> 
 @asynccontextmanager
 async def serving(settings: ServiceSettings, hosted: list[Hosted]) -> AsyncIterator[int]:
     """A healthy server while inside, drained on leaving; yields its port."""
-    async with open_gate(settings) as gate, _serving(settings, hosted, gate) as port:
-        yield port
+    with open_audit(settings) as audit:
+        async with open_gate(settings) as gate:
+            boundary = CallBoundary(settings.service, gate, Quotas(settings), audit)
+            async with _serving(settings, hosted, boundary) as port:
+                yield port
 
 
 @asynccontextmanager
-async def _serving(settings: ServiceSettings, hosted: list[Hosted], gate: Gate | None) -> AsyncIterator[int]:
-    boundary = CallBoundary(settings.service, gate)
+async def _serving(settings: ServiceSettings, hosted: list[Hosted], boundary: CallBoundary) -> AsyncIterator[int]:
     server = grpc.aio.server(interceptors=[boundary], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     checks = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

@@ -6,22 +6,24 @@ prefix in the environment: `[retriever] store = "server"` or `MURPHEY_RETRIEVER_
 """
 
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mesh.access.quota_settings import UNBOUNDED, Quota, check_tenants, quota_of
 from mesh.errors import InvalidInput
 
 SHARED_FIELDS = (
     "data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s", "auth", "keys_database_url",
     "internal_key_file", "tls_certificate", "tls_key", "tls_client_ca", "tls_ca", "metrics_host", "jwt_issuer",
     "jwks_url", "jwt_audience", "jwt_algorithms", "jwt_leeway_s", "jwt_tenant_claim", "jwt_scopes_claim",
-    "jwt_scope_prefix",
+    "jwt_scope_prefix", "quotas", "audit_log_mib",
 )  # fmt: skip
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Of signatures by a private key: whoever can check one cannot make one."""
@@ -138,6 +140,16 @@ class ServiceSettings(BaseSettings):
         default="", description="What stands before `read`, `write` and `admin` there, such as `murphey:`."
     )
 
+    quotas: dict[str, Quota] = Field(
+        default={},
+        description="How much tenants may ask for and keep, by tenant, `*` for everybody: requests_per_s, burst_requests, "
+        "tokens_per_minute, storage_mib and documents; 0 is no bound.",
+    )
+
+    audit_log_mib: int = Field(
+        default=100, ge=0, description="Most that the audit log of a service, in the data folder, takes; 0 writes none."
+    )
+
     tls_certificate: Path | None = Field(
         default=None, description="PEM file of the certificate chain; read again when it changes. None: no TLS."
     )
@@ -153,6 +165,8 @@ class ServiceSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
+        if self.quotas and self.auth == "off":
+            raise ValueError('quotas are of tenants, whom auth = "off" cannot tell apart: set auth = "keys".')
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key belong together: set both or neither.")
         if self.tls_client_ca is not None and self.tls_certificate is None:
@@ -163,6 +177,20 @@ class ServiceSettings(BaseSettings):
                 'only: use 127.0.0.1, ::1 or localhost, or set auth = "keys", tls_certificate and tls_key.'
             )
         return self
+
+    @field_validator("quotas", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("quotas")
+    @classmethod
+    def _of_tenants(cls, quotas: dict[str, Quota]) -> dict[str, Quota]:
+        return dict(check_tenants(quotas))
+
+    def quota_of(self, tenant: str) -> Quota:
+        """How much a tenant may ask for and keep; without bounds where nobody is asked who he is."""
+        return UNBOUNDED if self.auth == "off" else quota_of(self.quotas, tenant)
 
     @model_validator(mode="after")
     def _issuer_is_safe(self) -> Self:

@@ -43,7 +43,7 @@ class Gate:
         self._known: TTLCache[str, StoredKey] = TTLCache(MAX_KNOWN_KEYS, KNOWN_FOR_S)
 
     async def admit(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Sets the call's identity. Unauthenticated when none is proved, PermissionDenied when it may not call the method,
+        """Sets who calls. Unauthenticated when none is proved, PermissionDenied when it may not call the method,
         Unavailable when keys cannot be looked up now.
         """
         identity.current.set(None)
@@ -51,13 +51,13 @@ class Gate:
         if needed is Scope.PUBLIC:
             return
         caller = await self._identify([(name.lower(), value) for name, value in metadata if isinstance(value, str)])
+        identity.current.set(caller)
         if needed is None:
             raise self._refused("no_role", PermissionDenied(f"{method} has no role, so nobody may call it."))
         if not caller.may(needed):
             held = ", ".join(sorted(caller.scopes)) or "none"
             what = f"{method} needs the scope {needed!s}; the key {caller.caller} has {held}."
             raise self._refused("scope", PermissionDenied(what))
-        identity.current.set(caller)
 
     async def _identify(self, metadata: list[tuple[str, str]]) -> Identity:
         text = self._credential(metadata)

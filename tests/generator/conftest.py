@@ -18,6 +18,7 @@ from generator.models import ModelCatalog, ServedModel
 from generator.service import GeneratorServicer
 from generator.settings import GeneratorSettings
 from generator.tokens import PromptTokenizer
+from mesh.access.quotas import Quotas
 from mesh.server import Hosted, Readiness, serving
 from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1 import generator_pb2_grpc as rpc
@@ -62,8 +63,9 @@ async def open_generator(
             "scripted", host.info, prepared.card.vocabulary_tokens, tokenizer, host, Admission(limits),
             limits.running_requests, limits.pending_tokens,
         )  # fmt: skip
-        add = partial(rpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(ModelCatalog([model])))
         settings = GeneratorSettings(data=folder, drain_s=0)
+        servicer = GeneratorServicer(ModelCatalog([model]), Quotas(settings))
+        add = partial(rpc.add_GeneratorServiceServicer_to_server, servicer)
         port = await stack.enter_async_context(serving(settings, [Hosted(SERVICE, add, readiness)]))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
         yield RunningGenerator(rpc.GeneratorServiceStub(channel), HealthStub(channel), model)
