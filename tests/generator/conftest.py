@@ -49,7 +49,7 @@ async def begun(call: grpc.aio.UnaryStreamCall) -> None:
 
 @asynccontextmanager
 async def open_generator(
-    folder: Path, limits: AdmissionLimits, step_s: float = 0.001, load_error: str = ""
+    folder: Path, limits: AdmissionLimits, step_s: float = 0.001, load_error: str = "", **settings: Any
 ) -> AsyncIterator[RunningGenerator]:
     """Serves the scripted model on a free port."""
     prepared = prepared_model(folder)
@@ -63,10 +63,10 @@ async def open_generator(
             "scripted", host.info, prepared.card.vocabulary_tokens, tokenizer, host, Admission(limits),
             limits.running_requests, limits.pending_tokens,
         )  # fmt: skip
-        settings = GeneratorSettings(data=folder, drain_s=0)
-        servicer = GeneratorServicer(ModelCatalog([model]), Quotas(settings))
+        chosen = GeneratorSettings(data=folder, drain_s=0, **settings)
+        servicer = GeneratorServicer(ModelCatalog([model]), Quotas(chosen))
         add = partial(rpc.add_GeneratorServiceServicer_to_server, servicer)
-        port = await stack.enter_async_context(serving(settings, [Hosted(SERVICE, add, readiness)]))
+        port = await stack.enter_async_context(serving(chosen, [Hosted(SERVICE, add, readiness)]))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
         yield RunningGenerator(rpc.GeneratorServiceStub(channel), HealthStub(channel), model)
 

@@ -138,7 +138,7 @@ def forgeries(issuer: Issuer) -> dict[str, str]:
     richer = packed({**claims, "scope": "read write admin", "tenant": "rival"})
     return {
         "another key": jwt.encode(claims, rsa_key(), "RS256", headers={"kid": "first"}),
-        "none": jwt.encode(claims, None, "none", headers={"kid": "first"}),
+        "none": f"{packed({'alg': 'none', 'kid': 'first'})}.{body}.",
         "none with a signature": f"{packed({'alg': 'none', 'kid': 'first'})}.{body}.{signature}",
         "None": f"{packed({'alg': 'None', 'kid': 'first'})}.{body}.",
         "no algorithm": f"{packed({'kid': 'first'})}.{body}.{signature}",
@@ -193,10 +193,11 @@ async def test_scopes_and_tenant_come_from_the_claims_that_are_named(tmp_path: P
         "jwt_scope_prefix": "murphey:",
     }  # fmt: skip
     roles = {"roles": ["murphey:read", "murphey:admin", "write", "murphey:internal", "murphey:public", 7]}
-    token = issuer.token(**{"https://example.org/org": "rival", "realm_access": roles})
+    rival: dict[str, Any] = {"https://example.org/org": "rival"}
+    token = issuer.token(**rival, realm_access=roles)
     async with guarded(tmp_path, **trusting(issuer, **named)) as server:
         assert await tried(server, token) is OK
-        assert await tried(server, issuer.token(**{"https://example.org/org": "rival"})) is DENIED  # no scope
+        assert await tried(server, issuer.token(**rival)) is DENIED  # no scope
         assert server.retriever.callers == [Identity("jwt:ada", "rival", frozenset({Scope.READ, Scope.ADMIN}))]
     async with guarded(tmp_path, **trusting(issuer, jwt_tenant_claim="")) as server:
         assert await tried(server, issuer.token()) is OK
@@ -327,7 +328,12 @@ async def test_a_refused_token_is_logged_once_and_told_to_nobody(
     ],
 )
 def test_settings_that_would_let_anybody_in_are_refused(wrong: dict[str, Any], said: str) -> None:
-    good = {"auth": "keys", "jwt_issuer": "https://login.example", "jwks_url": "", "jwt_audience": AUDIENCE}
+    good: dict[str, Any] = {
+        "auth": "keys",
+        "jwt_issuer": "https://login.example",
+        "jwks_url": "",
+        "jwt_audience": AUDIENCE,
+    }
     ServiceSettings(**good)
     with pytest.raises(ValidationError, match=said):
         ServiceSettings(**{**good, **wrong})

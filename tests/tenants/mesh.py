@@ -55,7 +55,7 @@ Metadata = tuple[tuple[str, str], ...]
 class EchoGenerator(FakeGenerator):
     """Says the question with its sources, so that all that reaches the model reaches the asker."""
 
-    async def StreamGenerate(self, request: gen.StreamGenerateRequest, context: Any) -> AsyncIterator[Any]:
+    async def StreamGenerate(self, request, context):
         self.script = [str(request.prompt)]
         async for event in super().StreamGenerate(request, context):
             yield event
@@ -74,6 +74,8 @@ class Heard:
     code: grpc.StatusCode
     messages: tuple[Any, ...]
     told: bytes
+    status: bytes = b""
+    """The `google.rpc.Status` of a call that failed."""
 
 
 @dataclass
@@ -120,9 +122,10 @@ class TenantMesh:
             else:
                 heard.append(await call)
         except grpc.aio.AioRpcError as error:
-            trailing = b"".join(value for _, value in error.trailing_metadata() or () if isinstance(value, bytes))
+            trailing = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
+            status = trailing.get("grpc-status-details-bin", b"")
             told = b"".join(message.SerializeToString() for message in heard)
-            return Heard(error.code(), tuple(heard), told + (error.details() or "").encode() + trailing)
+            return Heard(error.code(), tuple(heard), told + (error.details() or "").encode() + status, status)
         return Heard(grpc.StatusCode.OK, tuple(heard), b"".join(message.SerializeToString() for message in heard))
 
     async def done(self, method: str, requests: Message | Iterable[Message], metadata: Metadata) -> Any:
