@@ -4,14 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from generator.admission import Admission
 from generator.engines.base import EngineState
 from generator.models import ModelCatalog
 from generator.opening import Opening
 from generator.service import GeneratorServicer
 from generator.settings import GeneratorSettings
 from mesh import metrics, server
-from mesh.access.quotas import Quotas
+from mesh.admission import Admission
 from murphey.generator.v1 import generator_pb2, generator_pb2_grpc
 
 SERVICE = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"].full_name
@@ -36,9 +35,7 @@ async def open_service(settings: GeneratorSettings) -> AsyncIterator[list[server
         catalog = await opening.catalog()
         changed()
         _show(opening.admissions)
-        add = partial(
-            generator_pb2_grpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(catalog, Quotas(settings))
-        )
+        add = partial(generator_pb2_grpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(catalog))
         yield [server.Hosted(SERVICE, add, readiness)]
 
 

@@ -11,9 +11,11 @@ import itertools
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 
+from generator import measures
 from generator.engines.base import EngineInfo, EngineLaunch, EngineRequest, EngineState
 from generator.wire import Add, Cancel, FromWorker, Load, Progress, Ready, Stepped, ToWorker, Unpacker, pack
 from mesh import logs
@@ -110,6 +112,8 @@ class EngineHost:
         self._tell_ready = tell_ready
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, _Mailbox] = {}
+        self._left: dict[int, float] = {}
+        """Requests that were left, until the engine says that their slots are free: when that was."""
         self._worker: _Process | None = None
         self._settled = asyncio.Event()
         self._supervision: asyncio.Task[None] | None = None
@@ -163,6 +167,7 @@ class EngineHost:
                 yield progress
         finally:
             if self._mailboxes.pop(request.id, None) is not None and not finished:
+                self._left[request.id] = time.perf_counter()
                 link.send(Cancel(request.id))
 
     def _received(self, message: FromWorker) -> None:
@@ -173,6 +178,9 @@ class EngineHost:
             for refused in message.refused:
                 if mailbox := self._mailboxes.pop(refused.request_id, None):
                     mailbox.fail(InvalidInput(refused.message, field=refused.field))
+            for request_id in message.freed:
+                if (left := self._left.pop(request_id, None)) is not None:
+                    measures.freed(time.perf_counter() - left)
         elif isinstance(message, Ready):
             self.info, self._failures = message.info, 0
             self._become(EngineState.READY)
@@ -221,6 +229,7 @@ class EngineHost:
 
     def _end_requests(self, reason: str) -> None:
         mailboxes, self._mailboxes = self._mailboxes, {}
+        self._left.clear()
         for mailbox in mailboxes.values():
             mailbox.fail(Unavailable(f"The engine stopped while it answered ({reason}). Try again.", retry_after_s=1.0))
 

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from generator.requests import CompletionEvent, Delta, Finish, Started
 from mesh import metrics
 
+_CANCEL_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5)
 _TOKENS = metrics.counter(
     "generator_tokens", "Tokens: of prompts, of them found in a cache, and of completions.", ("model", "kind")
 )
@@ -18,6 +19,16 @@ _FIRST_TOKEN = metrics.histogram(
     "generator_first_token_seconds", "From a request's arrival to its first text.", ("model",)
 )
 _QUEUE = metrics.histogram("generator_queue_seconds", "Time that finished requests waited for a place.", ("model",))
+_CANCEL = metrics.histogram(
+    "generator_cancel_seconds",
+    "From the end of a call that was left to the engine's free slot.",
+    buckets=_CANCEL_BUCKETS_S,
+)
+
+
+def freed(seconds: float) -> None:
+    """So long after its caller left, a request's slot was free."""
+    _CANCEL.observe(seconds)
 
 
 async def measured(events: AsyncGenerator[CompletionEvent]) -> AsyncGenerator[CompletionEvent]:

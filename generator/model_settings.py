@@ -58,6 +58,12 @@ class ModelSettings(BaseModel):
         ge=1,
         description="Tokens, prompt and completion, of running and waiting requests; refused beyond.",
     )
+    max_wait_s: float = Field(
+        default=60.0, ge=0, description="How long a request waits for a place at most before it is refused."
+    )
+    batch_share: float = Field(
+        default=0.5, gt=0, le=1, description="Part of max_running_requests that the priority batch may take."
+    )
     max_batch_tokens: int | None = Field(
         default=None,
         ge=16,

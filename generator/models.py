@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from generator import sampling as sampling_rules
-from generator.admission import Admission
 from generator.engines.base import EngineInfo, EngineRequest, EngineState
 from generator.host import EngineHost
 from generator.requests import (
@@ -25,6 +24,7 @@ from generator.requests import (
 )
 from generator.tokens import PromptTokenizer, check_chat
 from generator.wire import Progress
+from mesh.admission import Admission
 from mesh.errors import InvalidInput, NotFound
 from mesh.names import resource_id
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
-from generator.admission import Admission, AdmissionLimits
 from generator.breaker import Breaker, BreakerLimits
 from generator.chain import Member, ModelChain
 from generator.engines.openai.engine import OpenAIEngine
@@ -19,6 +18,7 @@ from generator.remote import RemoteModel
 from generator.settings import GeneratorSettings
 from generator.tokens import PromptTokenizer
 from mesh import weights
+from mesh.admission import Admission, AdmissionLimits
 from mesh.errors import InvalidInput
 
 
@@ -87,7 +87,10 @@ class Opening:
         return self._stack.enter_context(closing(PromptTokenizer(prepared)))
 
     def _admission(self, settings: ModelSettings, running_tokens: int) -> Admission:
-        limits = AdmissionLimits(settings.max_running_requests, running_tokens, settings.max_pending_tokens)
+        limits = AdmissionLimits(
+            settings.max_running_requests, running_tokens, settings.max_pending_tokens,
+            settings.max_wait_s, settings.batch_share,
+        )  # fmt: skip
         self.admissions.append(Admission(limits))
         return self.admissions[-1]
 

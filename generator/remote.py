@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from generator import sampling as sampling_rules
-from generator.admission import Admission
 from generator.engines.base import EngineInfo, Opened, RemoteEnd, RemoteEngine, RemoteRequest, RemoteText
 from generator.models import ModelView, check_counted, room
 from generator.requests import (
@@ -29,6 +28,7 @@ from generator.requests import (
 )
 from generator.stops import StopStrings
 from generator.tokens import PromptTokenizer, characters, check_chat
+from mesh.admission import Admission
 from mesh.errors import InvalidInput, Unavailable
 
 _CHARACTERS_A_TOKEN = 3

@@ -67,10 +67,11 @@ class Failed:
 
 @dataclass(frozen=True)
 class Stepped:
-    """From the worker: everything that one step brought."""
+    """From the worker: everything that one step brought. `freed` are the cancelled requests whose slots are free now."""
 
     progress: list[Progress]
     refused: list[Refused]
+    freed: tuple[int, ...] = ()
 
 
 ToWorker = Load | Add | Cancel

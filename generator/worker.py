@@ -71,11 +71,12 @@ class Worker:
         self._stop_token_ids = stop_token_ids
         self._completions: dict[int, _Completion] = {}
         self._refused: list[Refused] = []
+        self._freed: list[int] = []
 
     @property
     def idle(self) -> bool:
         """Whether nothing happens until a message comes."""
-        return not self._engine.busy and not self._refused
+        return not self._engine.busy and not self._refused and not self._freed
 
     def handle(self, message: ToWorker) -> None:
         """Takes a request up or drops one."""
@@ -89,6 +90,7 @@ class Worker:
                 )
         elif isinstance(message, Cancel):
             self._drop(message.request_id)
+            self._freed.append(message.request_id)
 
     def step(self) -> Stepped:
         """One step of the engine, as text."""
@@ -96,10 +98,11 @@ class Worker:
         progress = [said for new in news if isinstance(new, NewTokens) and (said := self._advance(new))]
         progress += self._over_time()
         refused = [*self._refused, *(new for new in news if isinstance(new, Refused))]
-        self._refused = []
+        freed = tuple(self._freed)
+        self._refused, self._freed = [], []
         for refusal in refused:
             self._completions.pop(refusal.request_id, None)
-        return Stepped(progress, refused)
+        return Stepped(progress, refused, freed)
 
     def _advance(self, new: NewTokens) -> Progress | None:
         completion = self._completions.get(new.request_id)
@@ -149,7 +152,7 @@ def serve(pipe: WorkerSocket) -> None:
         for message in pipe.receive(wait=worker.idle):
             worker.handle(message)
         stepped = worker.step()
-        if stepped.progress or stepped.refused:
+        if stepped.progress or stepped.refused or stepped.freed:
             pipe.send(stepped)
 
 

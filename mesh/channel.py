@@ -11,9 +11,9 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message either side takes: a batch of 2,048 embeddings of 4,096 dimensions fits."""
 
 OPEN = Access()
-KEEPALIVE_OPTIONS = [
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+KEEPALIVE_OPTIONS = [  # a peer that is gone without a word is found within fifteen seconds while calls wait for it
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 ]
 DIRECT_OPTIONS = [("grpc.enable_http_proxy", 0)]

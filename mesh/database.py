@@ -14,11 +14,18 @@ from typing import Any, TextIO
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, event, func, pool, select
+from sqlalchemy import Connection, event, exc, func, pool, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from mesh.errors import Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another one on SQLite."""
+
+_POSTGRES_OPTIONS = {
+    "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 15_000,
+}  # fmt: skip
+"""libpq's: a server that is gone without a word is given up after fifteen seconds, not after the system's two hours."""
 
 
 def database_url(configured: str, data: Path, room: str) -> str:
@@ -29,7 +36,9 @@ def database_url(configured: str, data: Path, room: str) -> str:
 @asynccontextmanager
 async def open_database(url: str, room: str) -> AsyncIterator[AsyncEngine]:
     """An engine on a migrated database; disposed of on leaving."""
-    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    on_sqlite = url.startswith("sqlite")
+    options = {} if on_sqlite else {"connect_args": _POSTGRES_OPTIONS, "pool_pre_ping": True}
+    engine = create_async_engine(url, **options)
     lock = nullcontext()
     if engine.dialect.name == "sqlite":
         if engine.url.database and engine.url.database != ":memory:":
@@ -44,6 +53,14 @@ async def open_database(url: str, room: str) -> AsyncIterator[AsyncEngine]:
         yield engine
     finally:
         await engine.dispose()
+
+
+def outage(error: Exception) -> Unavailable | None:
+    """What a failure of the database itself means to a caller; None for any other error."""
+    if isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError | exc.DisconnectionError):
+        cause = getattr(error, "orig", None) or error
+        return Unavailable(f"The database cannot be used now ({type(cause).__name__}). Try again in a moment.")
+    return None
 
 
 def run_migrations() -> None:

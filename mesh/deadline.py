@@ -1,16 +1,18 @@
-"""Deadlines, traces and tenants, carried from a call to the calls it makes.
+"""Deadlines, priorities and traces, carried from a call to the calls it makes.
 
-grpc.aio does not pass a deadline on by itself. The server's interceptor puts each call's deadline, trace and caller into
+grpc.aio does not pass a deadline on by itself. The server's interceptor puts each call's deadline, priority and trace into
 context variables; `call_options` hands them to the next call.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypedDict
 
 from opentelemetry import propagate
 
-from mesh.access import identity
+from mesh import priorities
 from mesh.errors import DeadlineExceeded
 
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -35,13 +37,24 @@ def remaining_s(default_s: float) -> float:
     return min(left, default_s)
 
 
-def call_options(default_timeout_s: float, tenant: str = "") -> CallOptions:
-    """For a stub method: what is left of the current call's time, its trace, and for whom the call is: the tenant that is
-    named, as one must be by what works without a call, or the current call's.
-    """
+@contextmanager
+def share(part: float) -> Iterator[None]:
+    """While inside, the current call has only this part of the time that it has left: the rest is for what comes after."""
+    end = deadline.get()
+    if end is None:
+        yield
+        return
+    now = time.monotonic()
+    before = deadline.set(now + (end - now) * part)
+    try:
+        yield
+    finally:
+        deadline.reset(before)
+
+
+def call_options(default_timeout_s: float) -> CallOptions:
+    """For a stub method: what is left of the current call's time, its trace, and how urgent it is."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    caller = identity.current.get()
-    if tenant or caller is not None:
-        carrier[identity.TENANT] = tenant or (caller.tenant if caller else "")
-    return {"timeout": remaining_s(default_timeout_s), "metadata": list(carrier.items())}
+    metadata = [*carrier.items(), *priorities.passed_on()]
+    return {"timeout": remaining_s(default_timeout_s), "metadata": metadata}

@@ -24,9 +24,7 @@ from pydantic import ValidationError
 
 from mesh import logs, metrics, threads, tracing
 from mesh.access import tls
-from mesh.access.audit import open_audit
-from mesh.access.gate import open_gate
-from mesh.access.quotas import Quotas
+from mesh.access.gate import Gate, open_gate
 from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
 from mesh.interceptor import CallBoundary
@@ -40,15 +38,14 @@ several times for them."""
 MAX_CONCURRENT_CALLS = 2_000
 """Calls beyond it are refused at once with RESOURCE_EXHAUSTED."""
 
-MAX_METADATA_BYTES = 16 * 1024
-"""Of a call's headers together; grpc's own default would refuse more and more of what is over half of that, by chance."""
+LAME_DUCK_S = 0.5
+"""A server that stops still takes calls for so long after it has said NOT_SERVING: those that are on their way to it would be
+refused otherwise."""
 
 _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
-    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
     *SIZE_OPTIONS,
@@ -133,15 +130,13 @@ async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> 
 @asynccontextmanager
 async def serving(settings: ServiceSettings, hosted: list[Hosted]) -> AsyncIterator[int]:
     """A healthy server while inside, drained on leaving; yields its port."""
-    with open_audit(settings) as audit:
-        async with open_gate(settings) as gate:
-            boundary = CallBoundary(settings.service, gate, Quotas(settings), audit)
-            async with _serving(settings, hosted, boundary) as port:
-                yield port
+    async with open_gate(settings) as gate, _serving(settings, hosted, gate) as port:
+        yield port
 
 
 @asynccontextmanager
-async def _serving(settings: ServiceSettings, hosted: list[Hosted], boundary: CallBoundary) -> AsyncIterator[int]:
+async def _serving(settings: ServiceSettings, hosted: list[Hosted], gate: Gate | None) -> AsyncIterator[int]:
+    boundary = CallBoundary(settings.service, gate)
     server = grpc.aio.server(interceptors=[boundary], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     checks = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -162,6 +157,7 @@ async def _serving(settings: ServiceSettings, hosted: list[Hosted], boundary: Ca
         for task in follow:
             task.cancel()
         await checks.enter_graceful_shutdown()
+        await asyncio.sleep(min(LAME_DUCK_S, settings.drain_s))
         await server.stop(settings.drain_s)
 
 

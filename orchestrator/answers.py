@@ -1,12 +1,13 @@
 """Answers a question: retrieve, pack, prompt, generate, cite. A stream of events; nothing here knows gRPC or a database."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from mesh import logs, metrics
-from mesh.errors import Overloaded, Unavailable
+from mesh import deadline, logs, metrics
+from mesh.admission import Admission
+from mesh.errors import Unavailable
 from orchestrator.attribution import Entails, Evidence, Support, Thresholds, read
 from orchestrator.citations import Citer
 from orchestrator.conversations import Turns, remember
@@ -14,7 +15,7 @@ from orchestrator.course import Course
 from orchestrator.events import Event, Finish, Generated, Outcome, SourcesFound, Started
 from orchestrator.follow_ups import FollowUps
 from orchestrator.ports import Documents, Generator, Model, Retriever
-from orchestrator.prompting import Frame, Prompter
+from orchestrator.prompting import Frame, Prompter, predicted_tokens
 from orchestrator.prompts import Turn
 from orchestrator.questions import Question, check
 from orchestrator.relevance import is_relevant
@@ -34,7 +35,8 @@ class Limits:
     """What an answer may take, and when its sources count as relevant."""
 
     reach: Reach = field(default_factory=Reach)
-    max_answers: int = 64
+    search_share: float = 0.5
+    """The part of an answer's time that its searches may take; what they leave is the model's."""
     max_history_turns: int = 10
     minimum_relevance: float = 0.57
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -52,24 +54,25 @@ class Answerer:
         conversations: Turns,
         prompter: Prompter,
         limits: Limits,
+        admission: Admission,
         entails: Entails | None = None,
     ) -> None:
         self._retriever, self._generator, self._documents = retriever, generator, documents
         self._conversations, self._prompter, self._limits = conversations, prompter, limits
-        self._entails = entails
+        self._admission, self._entails = admission, entails
         self._follow_ups = FollowUps(generator)
         self._searching = Searching(retriever, limits.reach)
-        self._running = 0
 
     async def answer(self, question: Question) -> AsyncGenerator[Event, None]:
         """The events of the answer. The first one comes when the search has succeeded, so that an unknown collection or a
-        dead retriever is an error before any event. Closing the generator stops the model."""
+        dead retriever is an error before any event. Closing the generator stops the model. Overloaded when there is no room for
+        it, or no time."""
         check(question)
-        with self._admitted():
-            course = Course(question)
+        course = Course(question)
+        model = await self._generator.model(question.model)
+        template = self._prompter.template(model)
+        async with self._admission.place(predicted_tokens(question, template)):
             history = await self._history(question)
-            model = await self._generator.model(question.model)
-            template = self._prompter.template(model)
             wanted = await self._follow_ups.stand_alone(question.text, history, model, template)
             course.standalone = wanted
             searched, frame = await self._retrieve(course, model, wanted, history)
@@ -80,16 +83,6 @@ class Answerer:
                 async for event in events:
                     yield event
             yield await self._finish(course)
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._running >= self._limits.max_answers:
-            raise Overloaded(f"{self._running} answers are under way, which is the most. Try again in a moment.")
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
 
     async def _history(self, question: Question) -> list[Turn]:
         if not question.conversation:
@@ -104,7 +97,8 @@ class Answerer:
         question = course.question
         counting = asyncio.create_task(self._prompter.frame(model, question.text, history, question.sampling))
         try:
-            searched = await self._searching.search(question, wanted)
+            with deadline.share(self._limits.search_share):
+                searched = await self._searching.search(question, wanted)
             course.retrieved_s = course.elapsed_s()
             frame = await counting
         finally:

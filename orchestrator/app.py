@@ -10,8 +10,9 @@ from functools import partial
 import grpc.aio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from mesh import server
+from mesh import metrics, server
 from mesh.access import credentials
+from mesh.admission import Admission, AdmissionLimits
 from mesh.caching import MEGABYTE, ByteCache
 from mesh.channel import open_channel
 from mesh.database import database_url, open_database
@@ -35,6 +36,9 @@ from orchestrator.settings import OrchestratorSettings
 from orchestrator.storage import StoredConversations
 
 SERVICE = "murphey.orchestrator.v1.OrchestratorService"
+
+_RUNNING = metrics.gauge("answers_running", "Answers under way.")
+_WAITING = metrics.gauge("answers_waiting", "Questions that wait for a place.")
 
 
 def main() -> None:
@@ -80,10 +84,10 @@ def _servicer(
     documents = ingest.IngestClient(channels[2], settings.verify_timeout_s)
     conversations = StoredConversations(engine)
     records = StoredRecords(engine, settings.max_kept_answers, timedelta(days=settings.keep_answers_days))
-    limits, prompter = _limits(settings), Prompter(models, load_prompts())
+    limits, prompter, admission = _limits(settings), Prompter(models, load_prompts()), _admission(settings)
 
     def answering(turns: Turns) -> Answerer:
-        return Answerer(passages, models, documents, turns, prompter, limits, entails)
+        return Answerer(passages, models, documents, turns, prompter, limits, admission, entails)
 
     cached = CachedAnswerer(
         answering(conversations),
@@ -100,10 +104,26 @@ def _servicer(
     return Orchestrator(recorded, conversations, records, replayer, forgetting), forgetting
 
 
+def _admission(settings: OrchestratorSettings) -> Admission:
+    """One for all answers, replays too."""
+    limits = AdmissionLimits(
+        settings.max_answers,
+        settings.max_pending_tokens,
+        settings.max_pending_tokens,
+        settings.max_wait_s,
+        settings.batch_share,
+        settings.answer_timeout_s,
+    )
+    admission = Admission(limits, "orchestrator")
+    _RUNNING.set_function(lambda: admission.running_requests)
+    _WAITING.set_function(lambda: admission.waiting_requests)
+    return admission
+
+
 def _limits(settings: OrchestratorSettings) -> Limits:
     return Limits(
         reach=Reach(settings.passage_limit, settings.neighbors, settings.sections, settings.split_questions),
-        max_answers=settings.max_answers,
+        search_share=settings.search_share,
         max_history_turns=settings.max_history_turns,
         minimum_relevance=settings.minimum_relevance,
         thresholds=Thresholds(

@@ -8,7 +8,7 @@ from mesh.errors import FailedPrecondition, InvalidInput
 from orchestrator.packing import Budget, candidates, cost, first_choice, pack, single_source
 from orchestrator.ports import Chat, Generator, Model
 from orchestrator.prompts import Prompts, Template, Turn
-from orchestrator.questions import Sampling
+from orchestrator.questions import Question, Sampling
 from orchestrator.sources import Chunk, Passage, Source
 
 TURN_TOKENS = 12
@@ -20,6 +20,8 @@ RESERVE_TOKENS = 16
 CLOSEST_CHARACTERS, CLOSEST_TOKENS = 400, 160
 """Kept for the words that a template points the model to: dense scripts have a token in 2.5 characters."""
 LEAST_SOURCE_TOKENS = 64
+CHARACTERS_A_TOKEN = 3
+"""Where nothing is counted yet."""
 DEFAULT_MAX_TOKENS = 512
 _CACHED_COUNTS = 50_000
 
@@ -93,6 +95,13 @@ class Prompter:
         while len(self._counts) > _CACHED_COUNTS:
             self._counts.popitem(last=False)
         return found
+
+
+def predicted_tokens(question: Question, template: Template) -> int:
+    """What an answer may take of a model, before anything was looked up: the prompt's budget, the question, the completion."""
+    completion = question.sampling.over(template.sampling).max_tokens or DEFAULT_MAX_TOKENS
+    history = template.history_tokens if question.conversation else 0
+    return template.source_tokens + history + len(question.text) // CHARACTERS_A_TOKEN + completion
 
 
 def _room(frame: Frame) -> int:

@@ -38,8 +38,23 @@ class OrchestratorSettings(ServiceSettings):
         description="What orders an answer's passages anew before they are read, one of the retriever's, such as "
         "late-interaction; empty: nothing does.",
     )
-    max_answers: int = Field(
-        default=64, ge=1, description="Answers under way at most; beyond it questions are refused."
+    max_answers: int = Field(default=64, ge=1, description="Answers under way at most; beyond it questions wait.")
+    max_wait_s: float = Field(
+        default=10.0, ge=0, description="How long a question waits for a place at most before it is refused."
+    )
+    max_pending_tokens: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Tokens that answers under way and waiting questions may take of models; refused beyond.",
+    )
+    batch_share: float = Field(
+        default=0.5, gt=0, le=1, description="Part of max_answers that questions of the priority batch may take."
+    )
+    search_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Part of an answer's time that its searches may take; the rest is the model's.",
     )
     max_history_turns: int = Field(
         default=10, ge=0, description="Earlier turns of a conversation that may reach the prompt."

@@ -8,11 +8,7 @@ import importlib
 
 import typer
 
-PARTS: tuple[str, ...] = (
-    "training.collect.cli",
-    "training.tokenizer.cli",
-    "training.pretraining.cli",
-)
+PARTS: tuple[str, ...] = ("training.pretraining.cli",)
 """Modules with a function `register(group)`."""
 
 

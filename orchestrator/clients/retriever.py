@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import grpc.aio
 
-from mesh.access.tenants import public, tenant_of
 from mesh.cache_messages import from_use
 from mesh.caching import Use
 from mesh.deadline import call_options
@@ -33,7 +32,7 @@ class RetrieverClient:
     ) -> SearchResult:
         """Hybrid search."""
         request = retriever_pb2.SearchRequest(
-            collection=public(collection),
+            collection=collection,
             text=text,
             filter=filter_pb2.Filter.FromString(search_filter),
             limit=limit,
@@ -43,7 +42,7 @@ class RetrieverClient:
         )
         try:
             with translated("retriever"):
-                response = await self._stub.Search(request, **call_options(self._timeout_s, tenant_of(collection)))
+                response = await self._stub.Search(request, **call_options(self._timeout_s))
         except MurpheyError as error:
             raise named_in_question(error) from error
         passages = tuple(_passage(found) for found in response.passages)
@@ -51,11 +50,10 @@ class RetrieverClient:
 
     async def corpus(self, collection: str) -> CorpusVersion:
         """In one call that reads no chunk."""
-        request = retriever_pb2.GetCorpusVersionRequest(collection=public(collection))
+        request = retriever_pb2.GetCorpusVersionRequest(collection=collection)
         try:
             with translated("retriever"):
-                options = call_options(self._timeout_s, tenant_of(collection))
-                response = await self._stub.GetCorpusVersion(request, **options)
+                response = await self._stub.GetCorpusVersion(request, **call_options(self._timeout_s))
         except MurpheyError as error:
             raise named_in_question(error) from error
         return CorpusVersion(response.version, response.removals)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from prometheus_client import REGISTRY
 
 from generator.engines.base import EngineRequest
 from generator.host import EngineHost, EngineState
@@ -75,6 +76,17 @@ async def test_leaving_frees_the_slot_by_the_next_request(host: EngineHost) -> N
         await anext(progress)
         assert await _running(host) == 1
     assert await _running(host) == 0
+
+
+async def test_the_time_until_the_slot_is_free_is_measured(host: EngineHost) -> None:
+    def measured() -> float:
+        return REGISTRY.get_sample_value("murphey_generator_cancel_seconds_count") or 0.0
+
+    before = measured()
+    async with aclosing(host.run(_request(FOREVER))) as progress:
+        await anext(progress)
+    await _all(host, _request())
+    assert measured() == before + 1
 
 
 async def test_a_refused_request_harms_no_other(host: EngineHost) -> None:

@@ -13,7 +13,6 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from pydantic import ValidationError
 
-from generator.admission import Admission, AdmissionLimits
 from generator.app import open_service
 from generator.breaker import BreakerLimits
 from generator.engines.openai.engine import OpenAIEngine
@@ -21,6 +20,7 @@ from generator.remote import RemoteModel
 from generator.requests import ChatMessage, Finish, Prompt, Role, Sampling
 from generator.settings import GeneratorSettings
 from generator.tokens import PromptTokenizer
+from mesh.admission import Admission, AdmissionLimits
 from mesh.errors import InvalidInput, MurpheyError, from_rpc_error
 from mesh.server import serving
 from murphey.generator.v1 import generator_pb2 as pb

@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from generator.admission import AdmissionLimits
 from generator.app import SERVICE
+from mesh.admission import AdmissionLimits
 from mesh.errors import Unavailable, from_rpc_error
 from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1.sampling_pb2 import Guidance, SamplingParams

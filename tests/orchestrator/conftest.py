@@ -60,7 +60,7 @@ class Client:
 @pytest.fixture
 def settings(mesh: FakeMesh, tmp_path: Path) -> OrchestratorSettings:
     return OrchestratorSettings(
-        data=tmp_path, retriever=mesh.target, generator=mesh.target, ingest=mesh.target, drain_s=0, max_answers=4,
+        data=tmp_path, retriever=mesh.target, generator=mesh.target, ingest=mesh.target, drain_s=0, max_answers=4, max_wait_s=0,
         answer_cache_mb=0,  # a script may change between two questions that are the same
     )  # fmt: skip
 

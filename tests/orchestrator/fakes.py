@@ -114,6 +114,7 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
     def __init__(self) -> None:
         self.script: list[str] = []
         self.requests: list[gen.StreamGenerateRequest] = []
+        self.metadata: list[dict[str, str]] = []
         self.counted: list[gen.CountTokensRequest] = []
         self.failure: MurpheyError | None = None
         self.failure_after: MurpheyError | None = None
@@ -142,6 +143,7 @@ class FakeGenerator(generator_pb2_grpc.GeneratorServiceServicer):
         if self.refuses_guidance and request.sampling.HasField("guidance"):
             raise self.refuses_guidance
         self.requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
         yield gen.StreamGenerateResponse(started=gen.Started(request_id="r", model="models/fake", model_version="1"))
         try:
             for number, text in enumerate(self.script):

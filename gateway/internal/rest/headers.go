@@ -13,7 +13,7 @@ import (
 
 // forwardedHeaders become metadata. Authorization, Grpc-Timeout (as the deadline), X-Forwarded-For and X-Forwarded-Host do so
 // by themselves; nothing else gets through, above all no Grpc-Metadata-*.
-var forwardedHeaders = map[string]bool{"Traceparent": true, "Tracestate": true, "X-Api-Key": true}
+var forwardedHeaders = map[string]bool{"Traceparent": true, "Tracestate": true, "X-Api-Key": true, "X-Murphey-Priority": true}
 
 func incomingHeader(name string) (string, bool) {
 	return strings.ToLower(name), forwardedHeaders[textproto.CanonicalMIMEHeaderKey(name)]

@@ -44,7 +44,7 @@ func Run(ctx context.Context, settings settings.Settings, listener net.Listener,
 		return err
 	}
 	web := logged(withCORS(settings.CORSOrigins, guarded(settings, api)))
-	server := newServer(calls, byProtocol(grpcServer, web))
+	server := newServer(calls, bounded(settings.MaxRequests, byProtocol(grpcServer, web)))
 	// Clients that check health fail at once on NOT_SERVING; those that connect early wait in the listener instead.
 	select {
 	case <-known:
@@ -80,12 +80,16 @@ func newServer(calls context.Context, handler http.Handler) *http.Server {
 // byProtocol sends gRPC to the services as it is, and the rest to the HTTP face.
 func byProtocol(grpc, web http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		if isGRPC(r) {
 			grpc.ServeHTTP(w, r)
 			return
 		}
 		web.ServeHTTP(w, r)
 	})
+}
+
+func isGRPC(r *http.Request) bool {
+	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
 func serve(ctx context.Context, server *http.Server, listener net.Listener, drain time.Duration, stopping, cutOff func()) error {
@@ -116,7 +120,7 @@ func withCORS(origins []string, next http.Handler) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodDelete},
-		AllowedHeaders: []string{"Accept", "Authorization", "Content-Type", "Grpc-Timeout", "Traceparent", "Tracestate", "X-Api-Key"},
+		AllowedHeaders: []string{"Accept", "Authorization", "Content-Type", "Grpc-Timeout", "Traceparent", "Tracestate", "X-Api-Key", "X-Murphey-Priority"},
 		ExposedHeaders: []string{"Content-Disposition", "Retry-After"},
 		MaxAge:         600,
 	}).Handler(next)

@@ -29,6 +29,8 @@ type Settings struct {
 	MaxUploadBytes int64
 	// MaxJSONBytes bounds any other request body.
 	MaxJSONBytes int64
+	// MaxRequests bounds the requests under way, of either protocol.
+	MaxRequests int
 	// Drain is how long running calls may go on after a stop was asked for.
 	Drain time.Duration
 	// LogLevel is the least level that is logged.
@@ -57,6 +59,7 @@ func Parse(arguments []string, getenv func(string) string) (Settings, error) {
 	hosts := flags.String("allowed-hosts", "", "names beside localhost that a request's Host may carry, separated by commas")
 	maxUpload := flags.Int64("max-upload-bytes", 1<<30, "largest upload in bytes")
 	maxJSON := flags.Int64("max-json-bytes", 4<<20, "largest other request body in bytes")
+	maxRequests := flags.Int("max-requests", 2000, "requests under way at most; beyond it they are refused at once")
 	drain := flags.Float64("drain-s", 10, "seconds that running calls get when the gateway stops")
 	level := flags.String("log-level", "info", "debug, info, warning or error")
 
@@ -76,6 +79,7 @@ func Parse(arguments []string, getenv func(string) string) (Settings, error) {
 		AllowedHosts:   list(*hosts),
 		MaxUploadBytes: *maxUpload,
 		MaxJSONBytes:   *maxJSON,
+		MaxRequests:    *maxRequests,
 		Drain:          time.Duration(*drain * float64(time.Second)),
 		Supervised:     getenv("MURPHEY_SUPERVISED") == "1",
 	}
@@ -122,6 +126,9 @@ func (s Settings) check() error {
 	}
 	if s.MaxUploadBytes <= 0 || s.MaxJSONBytes <= 0 {
 		return errors.New("--max-upload-bytes and --max-json-bytes must be greater than 0")
+	}
+	if s.MaxRequests <= 0 {
+		return errors.New("--max-requests must be greater than 0")
 	}
 	if s.Drain < 0 {
 		return errors.New("--drain-s must be 0 or greater")
