@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from orchestrator.events import Citation
 from orchestrator.fencing import embeds
+from orchestrator.number_pairs import NUMBER, mixes_up
 from orchestrator.orders import gives_orders, is_labelled
 from orchestrator.sentences import split_sentences
 from orchestrator.sources import Source, Span
@@ -20,7 +21,6 @@ Embed = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
 Entails = Callable[[Sequence[tuple[str, str]]], Awaitable[list[float]]]
 """For each pair of words of a source and a sentence, the probability that the words entail it, 0 to 1."""
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _ASKS_COUNT = re.compile(
     r"\b(?:how (?:many|much|long|far|high|old|often|hot|cold|large|big|deep|fast)|when|what (?:year|date))\b", re.I
 )
@@ -116,7 +116,7 @@ class Evidence:
         """The sentence that fits the question best; a question for a number or a time prefers one that holds a number."""
 
         def fitness(candidate: _Candidate) -> float:
-            counted = _COUNT_WEIGHT if self._asks_count and _NUMBER.search(candidate.quote) else 0.0
+            counted = _COUNT_WEIGHT if self._asks_count and NUMBER.search(candidate.quote) else 0.0
             return self._share(self._asked, candidate) + counted - _SOURCE_RANK_WEIGHT * candidate.source.number
 
         best = max(self._candidates, key=fitness, default=None)
@@ -125,7 +125,8 @@ class Evidence:
     async def judge(self, statement: str, among: Sequence[Source] = ()) -> Judgement:
         """How well the sources support a statement, and by which words: those of the sources that it names, or of all.
 
-        A statement with a number is only supported by words that hold the same number. Each is judged once.
+        A statement with a number is only supported by words that tell the same number of the same name. Each is
+        judged once.
         """
         key = (statement, tuple(source.number for source in among))
         if key not in self._judged:
@@ -133,8 +134,9 @@ class Evidence:
         return self._judged[key]
 
     async def _judge(self, statement: str, among: Sequence[Source]) -> Judgement:
-        wanted, numbers = stems(statement), set(_NUMBER.findall(statement))
-        fitting = [c for c in self._candidates if numbers <= set(_NUMBER.findall(c.quote))]
+        wanted, numbers = stems(statement), set(NUMBER.findall(statement))
+        fitting = [c for c in self._candidates if numbers <= set(NUMBER.findall(c.quote))]
+        fitting = [c for c in fitting if not (numbers and mixes_up(statement, c.quote))]
         ranked = self._ranked(wanted, [c for c in fitting if not among or c.source in among]) if wanted else []
         if not ranked:
             return Judgement(0.0)

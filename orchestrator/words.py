@@ -23,6 +23,11 @@ def stems(text: str) -> frozenset[str]:
     return frozenset(stem(word) for word in _WORD.findall(text.casefold()) if word not in _STOP_WORDS)
 
 
+def is_stop_word(word: str) -> bool:
+    """Whether a word tells nothing by itself, in any case."""
+    return word.casefold() in _STOP_WORDS
+
+
 @lru_cache(maxsize=32_768)
 def stem(word: str) -> str:
     """Strips the commonest English endings, so that `flights` meets `flight`; other words stay nearly as they are."""

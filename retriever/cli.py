@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
 TIMEOUT_S = 60.0
+SHOWN_CHARACTERS = 300
 
 
 class ModeName(StrEnum):
@@ -235,7 +237,8 @@ def _print_passages(response: pb.SearchResponse) -> None:
         chunk = passage.chunk
         where = escape(chunk.display_name or chunk.document) + escape(place_messages.describe(chunk.page, chunk.place))
         terminal.out.print(f"[bold]{number}. {where}[/bold]  [dim]{passage.score:.3f}[/dim]")
-        terminal.out.print(f"   {' '.join(chunk.text.split())[:300]}\n", markup=False)
+        text = shorten(chunk.text, SHOWN_CHARACTERS, placeholder=" …")
+        terminal.out.print(f"   {text}\n", markup=False)
 
 
 def _print_collection(collection: pb.Collection, as_json: bool) -> None:
