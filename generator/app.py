@@ -10,6 +10,7 @@ from generator.opening import Opening
 from generator.service import GeneratorServicer
 from generator.settings import GeneratorSettings
 from mesh import metrics, server
+from mesh.access.quotas import Quotas
 from mesh.admission import Admission
 from murphey.generator.v1 import generator_pb2, generator_pb2_grpc
 
@@ -35,7 +36,9 @@ async def open_service(settings: GeneratorSettings) -> AsyncIterator[list[server
         catalog = await opening.catalog()
         changed()
         _show(opening.admissions)
-        add = partial(generator_pb2_grpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(catalog))
+        add = partial(
+            generator_pb2_grpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(catalog, Quotas(settings))
+        )
         yield [server.Hosted(SERVICE, add, readiness)]
 
 

@@ -16,6 +16,7 @@ from generator.requests import (
     Sampling,
     Started,
 )
+from mesh.access import identity
 from mesh.errors import InvalidInput
 from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1 import sampling_pb2
@@ -101,13 +102,20 @@ def finish(event: Finish) -> pb.Finish:
     usage, timings = event.usage, event.timings
     return pb.Finish(
         reason=_REASONS[event.reason],
-        usage=pb.Usage(prompt_tokens=usage.prompt, cached_tokens=usage.cached, completion_tokens=usage.completion),
+        usage=pb.Usage(
+            prompt_tokens=usage.prompt, cached_tokens=_told(usage.cached), completion_tokens=usage.completion
+        ),
         model=f"models/{event.by.model}",
         model_version=event.by.version,
         timings=pb.Timings(
             queue=_duration(timings.queue_s), prefill=_duration(timings.prefill_s), decode=_duration(timings.decode_s)
         ),
     )
+
+
+def _told(cached_tokens: int) -> int:
+    """0 where callers have tenants: an engine's cache is everybody's, and the count tells what somebody else has prompted."""
+    return cached_tokens if identity.current.get() is None else 0
 
 
 def model_message(view: ModelView, *, default: bool) -> pb.Model:

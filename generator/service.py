@@ -9,6 +9,8 @@ from generator.measures import measured
 from generator.messages import completion_event, finish, model_message, prompt, sampling
 from generator.models import Model, ModelCatalog
 from generator.requests import Delta, Finish
+from generator.spending import spending
+from mesh.access.quotas import Quotas
 from mesh.paging import decode_token, encode_token, page_size
 from murphey.generator.v1 import generator_pb2 as pb
 from murphey.generator.v1 import generator_pb2_grpc
@@ -17,14 +19,14 @@ from murphey.generator.v1 import generator_pb2_grpc
 class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     """The RPCs of generator.proto."""
 
-    def __init__(self, catalog: ModelCatalog) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: ModelCatalog, quotas: Quotas) -> None:
+        self._catalog, self._quotas = catalog, quotas
 
     async def Generate(self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext) -> pb.GenerateResponse:
         """A whole completion."""
         model = self._catalog.get(request.model)
         texts: list[str] = []
-        completion = model.complete(prompt(request.prompt), sampling(request.sampling))
+        completion = spending(model.complete(prompt(request.prompt), sampling(request.sampling)), self._quotas)
         async with aclosing(measured(completion)) as events:
             async for event in events:
                 if isinstance(event, Delta):
@@ -38,7 +40,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
     ) -> AsyncIterator[pb.StreamGenerateResponse]:
         """A completion as it comes."""
         model = self._catalog.get(request.model)
-        completion = model.complete(prompt(request.prompt), sampling(request.sampling))
+        completion = spending(model.complete(prompt(request.prompt), sampling(request.sampling)), self._quotas)
         async with aclosing(measured(completion)) as events:
             async for event in events:
                 yield completion_event(event)

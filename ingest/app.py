@@ -28,6 +28,7 @@ from ingest.removal import Removal
 from ingest.runs import Runs
 from ingest.service import NAME, IngestServicer
 from ingest.settings import MEBIBYTE, IngestSettings
+from ingest.space import Space
 from ingest.storage import Storage
 from ingest.uploads import Uploads
 from ingest.workers import WorkerFolder, Workers
@@ -80,7 +81,7 @@ async def open_service(settings: IngestSettings) -> AsyncIterator[list[Hosted]]:
         uploads = Uploads(storage, notes, settings.max_upload_mib * MEBIBYTE, settings.max_uploads)
         library = Library(
             catalog, registration, job_watch, storage, uploads, index, pipeline, relabelling, removal, workflows.wake,
-            settings.max_waiting_jobs,
+            settings.max_waiting_jobs, Space(database, settings.service, settings.quota_of),
         )  # fmt: skip
         await stack.enter_async_context(jobs_counted(database))
         servicer = IngestServicer(library, Comparer(database), reindexer, partial(Orphans, database, storage, index))

@@ -15,7 +15,8 @@ from ingest.database import Database, discard
 from ingest.documents import Document, DocumentState, MemberCounts, Version
 from ingest.jobs import Job, JobChanges, JobKind, JobStage, JobState, now_us
 from ingest.rows import ACTIVE, DOCUMENTS, STATE_OF_DOCUMENT, to_document, to_job
-from ingest.tables import documents, jobs, versions
+from ingest.tables import documents, jobs, of_tenant, versions
+from mesh.access.tenants import public, tenant_of
 from mesh.errors import FailedPrecondition, NotFound
 
 DELETED = "(deleted)"
@@ -77,11 +78,18 @@ class Catalog:
         async with self._database.read() as connection:
             return to_job(await _job_row(connection, job))
 
+    async def job_of(self, tenant: str, job: str) -> Job:
+        """One job of a tenant. NotFound when it has none such, also where another one has."""
+        found = await self.job(job)
+        if tenant_of(found.collection) != tenant:
+            raise _no_job(job)
+        return found
+
     async def jobs(
-        self, *, before: str, limit: int, batch: str, state: JobState | None, updated_since_us: int
+        self, tenant: str, *, before: str, limit: int, batch: str, state: JobState | None, updated_since_us: int
     ) -> list[Job]:
-        """Jobs, the newest first, from the one before `before`."""
-        query = sa.select(jobs)
+        """A tenant's jobs, the newest first, from the one before `before`."""
+        query = sa.select(jobs).where(of_tenant(jobs.c.collection, tenant))
         if before:
             query = query.where(jobs.c.id < before)
         if batch:
@@ -174,7 +182,7 @@ class Catalog:
         query = DOCUMENTS.where(documents.c.collection == collection, documents.c.id == document)
         row = (await connection.execute(query)).one_or_none()
         if row is None:
-            raise NotFound(f"There is no document {document} in the collection {collection}.", field="name")
+            raise NotFound(f"There is no document {document} in the collection {public(collection)}.", field="name")
         return to_document(row)
 
 
@@ -241,8 +249,12 @@ async def _with_counts(connection: AsyncConnection, collection: str, found: list
 async def _job_row(connection: AsyncConnection, job: str) -> Any:
     row = (await connection.execute(sa.select(jobs).where(jobs.c.id == job))).one_or_none()
     if row is None:
-        raise NotFound(f"There is no job {job}.", field="name")
+        raise _no_job(job)
     return row
+
+
+def _no_job(job: str) -> NotFound:
+    return NotFound(f"There is no job {job}.", field="name")
 
 
 def new_version_id(content: str) -> str:

@@ -17,9 +17,11 @@ from ingest.places import Place
 from ingest.registration import Registered, Registration, StoredUpload
 from ingest.relabelling import Relabelling
 from ingest.removal import Removal
+from ingest.space import Space
 from ingest.storage import Storage
 from ingest.texts import TextIndex, decode_range
 from ingest.uploads import Uploads
+from mesh.access.tenants import public
 from mesh.errors import Corrupt, FailedPrecondition, InvalidInput, NotFound, Overloaded, Unavailable
 
 MAX_TEXT_CHARACTERS = 1_000_000
@@ -46,7 +48,7 @@ class Library:
     def __init__(
         self, catalog: Catalog, registration: Registration, job_watch: JobWatch, storage: Storage, uploads: Uploads,
         index: ChunkIndex, pipeline: Pipeline, relabelling: Relabelling, removal: Removal, wake: Callable[[], None],
-        max_waiting_jobs: int,
+        max_waiting_jobs: int, space: Space,
     ) -> None:  # fmt: skip
         self.catalog = catalog
         self._registration = registration
@@ -59,6 +61,7 @@ class Library:
         self._removal = removal
         self._wake = wake
         self._max_waiting_jobs = max_waiting_jobs
+        self._space = space
         self._waiting_jobs = (0, -COUNT_JOBS_EVERY_S)
         self._known_collections: dict[str, float] = {}
         self._indexes: OrderedDict[str, TextIndex] = OrderedDict()
@@ -73,10 +76,13 @@ class Library:
         if sha256 and (relabelled := await self._relabelling.relabel(upload, sha256.lower())):
             return relabelled
         await self._check_queue()
+        await self._space.check(upload.collection, size_bytes)
         async with self._uploads.received(upload, size_bytes, sha256, pieces) as stored:
             if not sha256 and (relabelled := await self._relabel(stored)):
                 return relabelled
+            await self._space.check(upload.collection, stored.size_bytes)
             registered = await self._registration.register(stored)
+            self._space.taken(upload.collection, stored.size_bytes)
         self._wake()
         return registered
 
@@ -181,7 +187,8 @@ class Library:
         except NotFound:
             self._known_collections.pop(collection, None)
             raise NotFound(
-                f"There is no collection {collection}. Create it with `murphey collections create {collection}`.",
+                f"There is no collection {public(collection)}. Create it with `murphey collections create "
+                f"{public(collection)}`.",
                 field=field,
             ) from None
         except Unavailable:
@@ -197,5 +204,6 @@ class Library:
             self._waiting_jobs = (counted, time.monotonic())
         if counted >= self._max_waiting_jobs:
             raise Overloaded(
-                f"{counted} jobs are waiting; no more are taken until some have ended.", retry_after_s=30.0
+                f"{self._max_waiting_jobs} jobs are waiting; no more are taken until some have ended.",
+                retry_after_s=30.0,
             )

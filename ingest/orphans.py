@@ -15,8 +15,9 @@ from ingest.catalog import object_keys
 from ingest.database import Database
 from ingest.index.chunk_index import ChunkIndex, StoredVersion
 from ingest.storage import Storage
-from ingest.tables import VERSION_IS_LIVE, copies, discarded, documents, jobs, reindexings, runs, versions
-from mesh.names import document_ids, document_name
+from ingest.tables import VERSION_IS_LIVE, copies, discarded, documents, jobs, of_tenant, reindexings, runs, versions
+from mesh.access.tenants import tenant_of
+from mesh.names import collection_id, collection_name, document_ids, document_name
 
 
 class OrphanKind(IntEnum):
@@ -71,11 +72,12 @@ class _Known:
 
 @dataclass
 class Orphans:
-    """A search through all stores, once."""
+    """A search through all that the stores hold of a tenant, once, made in one of its calls."""
 
     database: Database
     storage: Storage
     index: ChunkIndex
+    tenant: str
     minimum_age_s: float
     """Younger objects are let alone: an upload keeps its file before the database knows of it."""
     looked: Looked = field(default_factory=Looked)
@@ -101,7 +103,7 @@ class Orphans:
             collection, _ = document_ids(orphan.name)
             await self.index.delete_version(collection, orphan.name, orphan.version, orphan.index_version)
         elif orphan.kind == OrphanKind.INDEX:
-            await self.index.drop_index(orphan.name.removeprefix("collections/"), orphan.version)
+            await self.index.drop_index(collection_id(orphan.name), orphan.version)
         elif orphan.kind == OrphanKind.ROW:
             collection, document = document_ids(orphan.name)
             async with self.database.write(collection) as connection:
@@ -109,7 +111,7 @@ class Orphans:
                 await connection.execute(versions.delete().where(mine, versions.c.id == orphan.version))
 
     async def _objects(self, before: _Known) -> AsyncIterator[Orphan]:
-        listed = {item.key: item async for item in self.storage.list()}
+        listed = {item.key: item async for item in self.storage.list() if _owner(item.key) == self.tenant}
         after = await self._known()
         self.looked.objects = len(listed)
         for key, item in sorted(listed.items()):
@@ -149,7 +151,7 @@ class Orphans:
             versions_known = {identity[0] for identity in known}
             for index in beside:
                 if index.version not in versions_known:
-                    yield Orphan(OrphanKind.INDEX, f"collections/{collection}", index.version, 1)
+                    yield Orphan(OrphanKind.INDEX, collection_name(collection), index.version, 1)
             for identity, amount in stored.items():
                 if identity[0] in versions_known and identity not in known:
                     yield Orphan(OrphanKind.CHUNKS, identity[1], identity[2], amount, index_version=identity[0])
@@ -172,6 +174,7 @@ class Orphans:
         """Versions of documents that are not there: one transaction removes both, so there should never be any."""
         theirs = sa.and_(documents.c.collection == versions.c.collection, documents.c.id == versions.c.document)
         query = sa.select(versions.c.collection, versions.c.document, versions.c.id).where(~sa.exists().where(theirs))
+        query = query.where(of_tenant(versions.c.collection, self.tenant))
         async with self.database.read() as connection:
             rows = await connection.execute(query)
             return [Orphan(OrphanKind.ROW, document_name(row.collection, row.document), row.id, 1) for row in rows]
@@ -180,14 +183,17 @@ class Orphans:
         described = sa.select(
             versions.c.collection, versions.c.document, versions.c.id, versions.c.raw_key, versions.c.text_key,
             versions.c.chunk_count, documents.c.id.is_not(None).label("live"),
-        ).outerjoin(documents, VERSION_IS_LIVE)  # fmt: skip
+        ).outerjoin(documents, VERSION_IS_LIVE).where(of_tenant(versions.c.collection, self.tenant))  # fmt: skip
         on_their_way = sa.select(jobs.c.collection, jobs.c.document, jobs.c.version).join(runs, runs.c.id == jobs.c.run)
+        on_their_way = on_their_way.where(of_tenant(jobs.c.collection, self.tenant))
+        how_many = sa.select(sa.func.count()).select_from(documents)
+        how_many = how_many.where(of_tenant(documents.c.collection, self.tenant))
         async with self.database.read() as connection:
             rows = (await connection.execute(described)).all()
             going = (await connection.execute(on_their_way)).all()
             waiting = (await connection.execute(sa.select(runs.c.id))).scalars().all()
             deleted = (await connection.execute(sa.select(discarded.c.key))).scalars().all()
-            counted = (await connection.execute(sa.select(sa.func.count()).select_from(documents))).scalar_one()
+            counted = (await connection.execute(how_many)).scalar_one()
         kept = {key for row in rows for key in object_keys(row.raw_key, row.text_key)}
         wanted = {key for row in rows if row.live for key in (row.raw_key, row.text_key)}
         chunks: dict[tuple[str, str], int | None] = {
@@ -196,3 +202,8 @@ class Orphans:
         chunks |= {(document_name(row.collection, row.document), row.id): row.chunk_count for row in rows if row.live}
         keys = kept.union(deleted, map(table_key, waiting))
         return _Known(keys, wanted - {""}, chunks, counted)
+
+
+def _owner(key: str) -> str:
+    """Whose an object is: `raw/acme.notes/…` is acme's. What belongs to no collection is the default tenant's to look after."""
+    return tenant_of(key.partition("/")[2])

@@ -21,6 +21,7 @@ from ingest.run_statements import Work
 from ingest.runs import RunLost
 from ingest.storage import Storage, StorageAway
 from mesh import logs
+from mesh.access.tenants import public
 from mesh.errors import DeadlineExceeded, FailedPrecondition, Internal, MurpheyError, NotFound, Overloaded, Unavailable
 from mesh.names import document_name
 
@@ -65,7 +66,9 @@ class Reindexer:
                 before = await self._index.indexes(collection)
             building = (await self._index.begin_index(collection, new)).building
             if building is None:
-                raise FailedPrecondition(f"The index of {collection} has this embedder and this chunking already.")
+                raise FailedPrecondition(
+                    f"The index of {public(collection)} has this embedder and this chunking already."
+                )
             kept = before.previous is not None and before.previous.version == building.version
             job = await self._records.begin(collection, building.version, before.live.version, kept=kept, batch=batch)
         self._wake.set()

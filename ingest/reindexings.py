@@ -18,7 +18,9 @@ from ingest.rows import to_job, to_version
 from ingest.run_statements import Work
 from ingest.runs import RunLost
 from ingest.tables import VERSION_IS_LIVE, copies, documents, jobs, reindexings, versions
+from mesh.access.tenants import public
 from mesh.errors import FailedPrecondition
+from mesh.names import collection_name
 
 _BATCH_CANDIDATES = 256
 
@@ -47,10 +49,12 @@ class Reindexings:
         async with self._database.write(collection) as connection:
             there = await _row(connection, collection)
             if there is not None and there.index_version != index_version:
-                raise FailedPrecondition(f"jobs/{there.job} indexes {collection} anew. Let it end, or cancel it first.")
+                raise FailedPrecondition(
+                    f"jobs/{there.job} indexes {public(collection)} anew. Let it end, or cancel it first."
+                )
             if there is None:
                 await connection.execute(jobs.insert(), {
-                    "id": job, "collection": collection, "document": "", "display_name": f"collections/{collection}",
+                    "id": job, "collection": collection, "document": "", "display_name": collection_name(collection),
                     "version": index_version[:64], "batch": batch, "size_bytes": 0, "state": JobState.RUNNING,
                     "stage": JobStage.STORED, "outcome": JobOutcome.UNSPECIFIED, "publishing": False, "run": "",
                     "total_chunks": 0, "indexed_chunks": 0, "failure": None, "created_us": now, "updated_us": now,

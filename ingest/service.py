@@ -9,7 +9,7 @@ import grpc.aio
 from ingest.comparison import Comparer
 from ingest.documents import DocumentState
 from ingest.index.chunk_index import NewIndex
-from ingest.jobs import JobState
+from ingest.jobs import Job, JobState
 from ingest.library import Library
 from ingest.messages import (
     compared_message,
@@ -23,6 +23,7 @@ from ingest.messages import (
 from ingest.orphans import Orphans
 from ingest.place_messages import chunk_place
 from ingest.reindexing import Reindexer
+from mesh.access import tenants
 from mesh.errors import InvalidInput, MurpheyError, to_status
 from mesh.names import collection_id, document_ids, resource_id
 from mesh.paging import decode_token, encode_token, page_size
@@ -43,7 +44,7 @@ class IngestServicer(IngestServiceServicer):
     """One method an RPC; the contract describes them."""
 
     def __init__(
-        self, library: Library, comparer: Comparer, reindexer: Reindexer, orphans: Callable[[float], Orphans]
+        self, library: Library, comparer: Comparer, reindexer: Reindexer, orphans: Callable[[str, float], Orphans]
     ) -> None:
         self._library = library
         self._reindexer = reindexer
@@ -128,11 +129,12 @@ class IngestServicer(IngestServiceServicer):
             yield pb.DownloadDocumentResponse(data=piece)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        return pb.GetJobResponse(job=job_message(await self._catalog.job(resource_id(request.name, "jobs"))))
+        return pb.GetJobResponse(job=job_message(await self._own_job(request.name)))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         size = page_size(request.page_size)
         found = await self._catalog.jobs(
+            tenants.current(),
             before=decode_token(request.page_token),
             limit=size + 1,
             batch=request.batch,
@@ -143,10 +145,10 @@ class IngestServicer(IngestServiceServicer):
         return pb.ListJobsResponse(jobs=[job_message(job) for job in found[:size]], next_page_token=token)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
-        return pb.CancelJobResponse(job=job_message(await self._catalog.cancel(resource_id(request.name, "jobs"))))
+        return pb.CancelJobResponse(job=job_message(await self._catalog.cancel((await self._own_job(request.name)).id)))
 
     async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
-        return pb.RetryJobResponse(job=job_message(await self._library.retry(resource_id(request.name, "jobs"))))
+        return pb.RetryJobResponse(job=job_message(await self._library.retry((await self._own_job(request.name)).id)))
 
     async def ReindexCollection(
         self, request: pb.ReindexCollectionRequest, context: Context
@@ -165,7 +167,7 @@ class IngestServicer(IngestServiceServicer):
         self, request: pb.FindOrphansRequest, context: Context
     ) -> AsyncIterator[pb.FindOrphansResponse]:
         age = request.minimum_age.ToTimedelta() if request.HasField("minimum_age") else MINIMUM_AGE
-        orphans = self._orphans(age.total_seconds())
+        orphans = self._orphans(tenants.current(), age.total_seconds())
         async for orphan in orphans.find():
             removed = request.remove and orphan.removable
             if removed:
@@ -174,8 +176,12 @@ class IngestServicer(IngestServiceServicer):
         yield pb.FindOrphansResponse(summary=pb.OrphanSummary(**vars(orphans.looked)))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Context) -> AsyncIterator[pb.WatchJobResponse]:
-        async for job in self._library.watch(resource_id(request.name, "jobs")):
+        async for job in self._library.watch((await self._own_job(request.name)).id):
             yield pb.WatchJobResponse(job=job_message(job))
+
+    async def _own_job(self, name: str) -> Job:
+        """One of the caller's tenant."""
+        return await self._catalog.job_of(tenants.current(), resource_id(name, "jobs"))
 
 
 async def _pieces(requests: AsyncIterator[pb.UploadDocumentRequest]) -> AsyncIterator[bytes]:

@@ -2,12 +2,17 @@
 
 import sqlalchemy as sa
 
+from mesh.access.identity import DEFAULT_TENANT
+
 metadata = sa.MetaData()
+
+COLLECTION = sa.String(128).with_variant(sa.String(64), "sqlite")
+"""A collection's id with its tenant. SQLite does not look at the length, and its tables are from when it was shorter."""
 
 documents = sa.Table(
     "documents",
     metadata,
-    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("collection", COLLECTION, primary_key=True),
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("display_name", sa.Text, nullable=False),
     sa.Column("live_version", sa.String(64), nullable=False),
@@ -24,7 +29,7 @@ that it is a member of."""
 versions = sa.Table(
     "versions",
     metadata,
-    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("collection", COLLECTION, primary_key=True),
     sa.Column("document", sa.String(32), primary_key=True),
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("content_key", sa.String(64), nullable=False),
@@ -48,7 +53,7 @@ jobs = sa.Table(
     "jobs",
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("collection", sa.String(64), nullable=False),
+    sa.Column("collection", COLLECTION, nullable=False),
     sa.Column("document", sa.String(32), nullable=False),
     sa.Column("display_name", sa.Text, nullable=False),
     sa.Column("version", sa.String(64), nullable=False),
@@ -81,7 +86,7 @@ runs = sa.Table(
     "runs",
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("collection", sa.String(64), nullable=False),
+    sa.Column("collection", COLLECTION, nullable=False),
     sa.Column("indexed_rows", sa.Integer, nullable=False),
     sa.Column("created_us", sa.BigInteger, nullable=False),
     sa.Column("worker", sa.String(96), nullable=False, server_default=""),
@@ -93,7 +98,7 @@ it is empty while the run waits in the queue. Its chunks are cut for the index `
 reindexings = sa.Table(
     "reindexings",
     metadata,
-    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("collection", COLLECTION, primary_key=True),
     sa.Column("job", sa.String(32), nullable=False),
     sa.Column("index_version", sa.String(512), nullable=False),
     sa.Column("former_version", sa.String(512), nullable=False),
@@ -107,7 +112,7 @@ new. `closing`: nothing is published until the swap. `worker` carries it, as wit
 copies = sa.Table(
     "copies",
     metadata,
-    sa.Column("collection", sa.String(64), primary_key=True),
+    sa.Column("collection", COLLECTION, primary_key=True),
     sa.Column("document", sa.String(32), primary_key=True),
     sa.Column("version", sa.String(64), primary_key=True),
     sa.Column("index_version", sa.String(512), primary_key=True),
@@ -144,3 +149,10 @@ VERSION_IS_LIVE = sa.and_(
     versions.c.id == documents.c.live_version,
 )
 """Joins a document with its live version."""
+
+
+def of_tenant(collection: sa.ColumnElement[str], tenant: str) -> sa.ColumnElement[bool]:
+    """Whether a row's collection is the tenant's (mesh.access.tenants)."""
+    if tenant == DEFAULT_TENANT:
+        return ~collection.contains(".", autoescape=True)
+    return collection.startswith(f"{tenant}.", autoescape=True)

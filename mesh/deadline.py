@@ -1,7 +1,7 @@
-"""Deadlines, priorities and traces, carried from a call to the calls it makes.
+"""Deadlines, priorities, traces and tenants, carried from a call to the calls it makes.
 
-grpc.aio does not pass a deadline on by itself. The server's interceptor puts each call's deadline, priority and trace into
-context variables; `call_options` hands them to the next call.
+grpc.aio does not pass a deadline on by itself. The server's interceptor puts each call's deadline, priority, trace and caller
+into context variables; `call_options` hands them to the next call.
 """
 
 import time
@@ -13,6 +13,7 @@ from typing import TypedDict
 from opentelemetry import propagate
 
 from mesh import priorities
+from mesh.access import identity
 from mesh.errors import DeadlineExceeded
 
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -52,9 +53,14 @@ def share(part: float) -> Iterator[None]:
         deadline.reset(before)
 
 
-def call_options(default_timeout_s: float) -> CallOptions:
-    """For a stub method: what is left of the current call's time, its trace, and how urgent it is."""
+def call_options(default_timeout_s: float, tenant: str = "") -> CallOptions:
+    """For a stub method: what is left of the current call's time, its trace, how urgent it is, and for whom it is: the tenant
+    that is named, as one must be by what works without a call, or the current call's.
+    """
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
+    caller = identity.current.get()
+    if tenant or caller is not None:
+        carrier[identity.TENANT] = tenant or (caller.tenant if caller else "")
     metadata = [*carrier.items(), *priorities.passed_on()]
     return {"timeout": remaining_s(default_timeout_s), "metadata": metadata}

@@ -69,6 +69,18 @@ class Overloaded(MurpheyError):
         super().__init__(message, field=field, retry_after_s=retry_after_s)
 
 
+class RateLimited(Overloaded):
+    """The tenant asks for more at a time than its quota gives; `retry_after_s` is when there is enough again."""
+
+    reason = "RATE_LIMITED"
+
+
+class QuotaExceeded(MurpheyError):
+    """The tenant keeps as much as its quota gives: something of it must go first, or the quota be raised."""
+
+    code, reason = code_pb2.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"
+
+
 class Unavailable(MurpheyError):
     """A service or engine is down or restarting; the message names it."""
 
@@ -127,6 +139,10 @@ _BY_CODE: dict[int, type[MurpheyError]] = {
 }  # fmt: skip
 
 
+_BY_REASON: dict[str, type[MurpheyError]] = {error.reason: error for error in (RateLimited, QuotaExceeded)}
+"""Those that share their code with another one."""
+
+
 def to_status(error: MurpheyError, service: str) -> status_pb2.Status:
     """The error as a status with ErrorInfo, and with BadRequest or RetryInfo where they apply."""
     details: list[Message] = [
@@ -146,13 +162,17 @@ def from_status(status: status_pb2.Status) -> MurpheyError:
     """The error that `to_status` was given, as far as the status tells."""
     field: str | None = None
     retry_after_s: float | None = None
+    kind = _BY_CODE.get(status.code, Internal)
     for detail in status.details:
         bad_request, retry_info = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        if detail.Unpack(bad_request) and bad_request.field_violations:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            kind = _BY_REASON.get(info.reason, kind)
+        elif detail.Unpack(bad_request) and bad_request.field_violations:
             field = bad_request.field_violations[0].field
         elif detail.Unpack(retry_info):
             retry_after_s = retry_info.retry_delay.ToMilliseconds() / 1000
-    return _BY_CODE.get(status.code, Internal)(status.message, field=field, retry_after_s=retry_after_s)
+    return kind(status.message, field=field, retry_after_s=retry_after_s)
 
 
 def from_rpc_error(error: grpc.RpcError, peer: str) -> MurpheyError:

@@ -1,4 +1,4 @@
-"""The one server interceptor: the gate, deadline, trace, metrics, log and error mapping around every call.
+"""The one server interceptor: the gate, quotas, deadline, trace, metrics, log, audit and error mapping around every call.
 
 It keeps each handler's kind (coroutine or async generator) and never swallows a cancellation. What a handler raises
 leaves it as a `google.rpc.Status`: a domain error with its own code, anything else as INTERNAL with a text that tells
@@ -12,6 +12,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import code_pb2
 from grpc_status import rpc_status
 from opentelemetry import context as otel_context
@@ -19,13 +20,16 @@ from opentelemetry import propagate, trace
 
 from mesh import deadline, errors, logs, metrics, priorities
 from mesh.access import identity
-from mesh.access.gate import Gate
+from mesh.access.audit import AuditLog, resource_of
+from mesh.access.gate import Gate, admit_unasked
+from mesh.access.quotas import Quotas
 
 log = logs.get(__name__)
 tracer = trace.get_tracer("murphey")
 
 _CALLS = metrics.counter("grpc_calls", "Calls that ended, by code.", ("service", "method", "code"))
 _SECONDS = metrics.histogram("grpc_call_seconds", "From a call's start to its end.", ("service", "method"))
+_TENANT_CALLS = metrics.counter("tenant_calls", "Calls that ended, by tenant and code.", ("service", "tenant", "code"))
 _RUNNING = metrics.gauge("grpc_running_calls", "Calls that are running.", ("service", "method"))
 
 _UNBOUNDED_S = 1e8
@@ -35,9 +39,11 @@ _UNBOUNDED_S = 1e8
 class CallBoundary(grpc.aio.ServerInterceptor):
     """Stands around every handler of a server."""
 
-    def __init__(self, service: str, gate: Gate | None = None) -> None:
+    def __init__(
+        self, service: str, gate: Gate | None = None, quotas: Quotas | None = None, audit: AuditLog | None = None
+    ) -> None:
         self._service = service
-        self._gate = gate
+        self._gate, self._quotas, self._audit = gate, quotas, audit
 
     async def intercept_service(
         self,
@@ -67,9 +73,14 @@ class CallBoundary(grpc.aio.ServerInterceptor):
     async def _refusal(self, method: str, details: grpc.HandlerCallDetails) -> Exception | None:
         """Why the call is not let in. Sets who calls, and how urgently, in the call's own task, which runs the handler too."""
         metadata = details.invocation_metadata or ()  # pyright: ignore[reportAttributeAccessIssue]
+        if self._gate is None:
+            admit_unasked(metadata)
         try:
             if self._gate is not None:
                 await self._gate.admit(method, metadata)
+                caller = identity.current.get()
+                if caller is not None and self._quotas is not None:
+                    self._quotas.admit(caller)
             priorities.priority.set(priorities.read(metadata))
         except Exception as error:
             return error
@@ -78,8 +89,11 @@ class CallBoundary(grpc.aio.ServerInterceptor):
     def _single(self, method: str, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
             with self._observed(method, context) as observed:
+                observed.messages.append(request)
                 try:
-                    return await behavior(request, context)
+                    response = await behavior(request, context)
+                    observed.messages.append(response)
+                    return response
                 except Exception as error:
                     await self._abort(error, observed, context)
 
@@ -88,6 +102,7 @@ class CallBoundary(grpc.aio.ServerInterceptor):
     def _streaming(self, method: str, behavior: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             with self._observed(method, context) as observed:
+                observed.messages.append(request)
                 try:
                     async with aclosing(behavior(request, context)) as responses:  # pyright: ignore[reportArgumentType]
                         async for response in responses:
@@ -136,6 +151,9 @@ class CallBoundary(grpc.aio.ServerInterceptor):
         finally:
             running.dec()
             observed.finish(labels, span)
+            if self._audit is not None:
+                ended = (observed.code, observed.message)
+                self._audit.note(method, identity.current.get(), observed.resource, ended, observed.trace_id(span))
 
 
 def _refusing(refusal: Exception) -> Callable[..., Awaitable[Any]]:
@@ -160,7 +178,20 @@ class _Observed:
         self.method = method
         self.code: int = code_pb2.OK
         self.message = ""
+        self.messages: list[Any] = []
+        """The request, and the response once it is there; either may be a stream."""
         self._start = time.perf_counter()
+
+    @property
+    def resource(self) -> str:
+        """What the call is about, as far as its messages name it."""
+        return resource_of(*(message for message in self.messages if isinstance(message, Message)))
+
+    @staticmethod
+    def trace_id(span: trace.Span) -> str:
+        """In hexadecimal, or empty where nothing is traced."""
+        context = span.get_span_context()
+        return f"{context.trace_id:032x}" if context.is_valid else ""
 
     def finish(self, labels: tuple[str, str], span: trace.Span) -> None:
         elapsed_s = time.perf_counter() - self._start
@@ -173,6 +204,7 @@ class _Observed:
         notes: dict[str, str] = {}
         if (caller := identity.current.get()) is not None:
             notes["caller"] = caller.caller
-        if self.code in (code_pb2.UNAUTHENTICATED, code_pb2.PERMISSION_DENIED):
+            _TENANT_CALLS.labels(labels[0], metrics.tenant_label(caller.tenant), code).inc()
+        if self.code in (code_pb2.UNAUTHENTICATED, code_pb2.PERMISSION_DENIED, code_pb2.RESOURCE_EXHAUSTED):
             notes["refused"] = self.message  # which never holds a secret
         write("call", method=self.method, code=code, elapsed_ms=round(elapsed_s * 1000, 1), **notes)

@@ -8,6 +8,8 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, WrappedLogger
 
+from mesh.access import identity
+
 
 def configure(service: str, level: str = "info", form: Literal["json", "console"] = "json") -> None:
     """Once a process, before its first line. Lines of libraries that use `logging` come out the same way."""
@@ -16,6 +18,7 @@ def configure(service: str, level: str = "info", form: Literal["json", "console"
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
+        _add_tenant,
         _add_service(service),
     ]
     renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
@@ -47,6 +50,13 @@ def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = f"{context.trace_id:032x}"
+    return event
+
+
+def _add_tenant(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    caller = identity.current.get()
+    if caller is not None:
+        event.setdefault("tenant", caller.tenant)
     return event
 
 

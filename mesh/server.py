@@ -24,7 +24,9 @@ from pydantic import ValidationError
 
 from mesh import logs, metrics, threads, tracing
 from mesh.access import tls
-from mesh.access.gate import Gate, open_gate
+from mesh.access.audit import open_audit
+from mesh.access.gate import open_gate
+from mesh.access.quotas import Quotas
 from mesh.channel import SIZE_OPTIONS
 from mesh.errors import InvalidInput, MurpheyError
 from mesh.interceptor import CallBoundary
@@ -38,6 +40,8 @@ several times for them."""
 MAX_CONCURRENT_CALLS = 2_000
 """Calls beyond it are refused at once with RESOURCE_EXHAUSTED."""
 
+MAX_METADATA_BYTES = 16 * 1024
+"""Of a call's headers together; grpc's own default would refuse more and more of what is over half of that, by chance."""
 LAME_DUCK_S = 0.5
 """A server that stops still takes calls for so long after it has said NOT_SERVING: those that are on their way to it would be
 refused otherwise."""
@@ -46,6 +50,8 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10 * 60_000),
     *SIZE_OPTIONS,
@@ -130,13 +136,15 @@ async def run(settings: AnySettings, open_service: OpenService[AnySettings]) -> 
 @asynccontextmanager
 async def serving(settings: ServiceSettings, hosted: list[Hosted]) -> AsyncIterator[int]:
     """A healthy server while inside, drained on leaving; yields its port."""
-    async with open_gate(settings) as gate, _serving(settings, hosted, gate) as port:
-        yield port
+    with open_audit(settings) as audit:
+        async with open_gate(settings) as gate:
+            boundary = CallBoundary(settings.service, gate, Quotas(settings), audit)
+            async with _serving(settings, hosted, boundary) as port:
+                yield port
 
 
 @asynccontextmanager
-async def _serving(settings: ServiceSettings, hosted: list[Hosted], gate: Gate | None) -> AsyncIterator[int]:
-    boundary = CallBoundary(settings.service, gate)
+async def _serving(settings: ServiceSettings, hosted: list[Hosted], boundary: CallBoundary) -> AsyncIterator[int]:
     server = grpc.aio.server(interceptors=[boundary], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     checks = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

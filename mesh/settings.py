@@ -6,20 +6,27 @@ prefix in the environment: `[retriever] store = "server"` or `MURPHEY_RETRIEVER_
 """
 
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mesh.access.quota_settings import UNBOUNDED, Quota, check_tenants, quota_of
 from mesh.errors import InvalidInput
 
 SHARED_FIELDS = (
     "data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s", "auth", "keys_database_url",
-    "internal_key_file", "tls_certificate", "tls_key", "tls_client_ca", "tls_ca", "metrics_host",
+    "internal_key_file", "tls_certificate", "tls_key", "tls_client_ca", "tls_ca", "metrics_host", "jwt_issuer",
+    "jwks_url", "jwt_audience", "jwt_algorithms", "jwt_leeway_s", "jwt_tenant_claim", "jwt_scopes_claim",
+    "jwt_scope_prefix", "quotas", "audit_log_mib",
 )  # fmt: skip
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Of signatures by a private key: whoever can check one cannot make one."""
 SECTIONS = ("mesh", "generator", "ingest", "orchestrator", "retriever")
 """Of murphey.toml."""
 BAD_SETTINGS = 2
@@ -108,6 +115,41 @@ class ServiceSettings(BaseSettings):
         description="File with the secret by which the services know each other; by default made in the data folder.",
     )
 
+    jwt_issuer: str = Field(
+        default="",
+        description="Beside API keys, JSON Web Tokens of this issuer are taken (`iss`), such as https://login.example.org.",
+    )
+    jwks_url: str = Field(
+        default="", description="Where the issuer's public keys are; by default it is asked for that (OpenID Connect)."
+    )
+    jwt_audience: str = Field(
+        default="", description="What this mesh is called in the tokens' `aud`; needed with an issuer."
+    )
+    jwt_algorithms: tuple[Algorithm, ...] = Field(
+        default=("RS256", "ES256"), min_length=1, description="Algorithms in which tokens may be signed."
+    )
+    jwt_leeway_s: float = Field(default=30.0, ge=0, le=300, description="How far the issuer's clock may be off.")
+    jwt_tenant_claim: str = Field(
+        default="tenant",
+        description="The claim that names the tenant, such as `org.id`; empty: all are the default tenant's.",
+    )
+    jwt_scopes_claim: str = Field(
+        default="scope", description="The claim with the scopes: a list, or names separated by blanks."
+    )
+    jwt_scope_prefix: str = Field(
+        default="", description="What stands before `read`, `write` and `admin` there, such as `murphey:`."
+    )
+
+    quotas: dict[str, Quota] = Field(
+        default={},
+        description="How much tenants may ask for and keep, by tenant, `*` for everybody: requests_per_s, burst_requests, "
+        "tokens_per_minute, storage_mib and documents; 0 is no bound.",
+    )
+
+    audit_log_mib: int = Field(
+        default=100, ge=0, description="Most that the audit log of a service, in the data folder, takes; 0 writes none."
+    )
+
     tls_certificate: Path | None = Field(
         default=None, description="PEM file of the certificate chain; read again when it changes. None: no TLS."
     )
@@ -123,6 +165,8 @@ class ServiceSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
+        if self.quotas and self.auth == "off":
+            raise ValueError('quotas are of tenants, whom auth = "off" cannot tell apart: set auth = "keys".')
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key belong together: set both or neither.")
         if self.tls_client_ca is not None and self.tls_certificate is None:
@@ -132,6 +176,35 @@ class ServiceSettings(BaseSettings):
                 f"host: {self.host} is not a loopback address. Without TLS and authentication Murphey listens on loopback "
                 'only: use 127.0.0.1, ::1 or localhost, or set auth = "keys", tls_certificate and tls_key.'
             )
+        return self
+
+    @field_validator("quotas", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("quotas")
+    @classmethod
+    def _of_tenants(cls, quotas: dict[str, Quota]) -> dict[str, Quota]:
+        return dict(check_tenants(quotas))
+
+    def quota_of(self, tenant: str) -> Quota:
+        """How much a tenant may ask for and keep; without bounds where nobody is asked who he is."""
+        return UNBOUNDED if self.auth == "off" else quota_of(self.quotas, tenant)
+
+    @model_validator(mode="after")
+    def _issuer_is_safe(self) -> Self:
+        if not self.jwt_issuer:
+            if self.jwks_url or self.jwt_audience:
+                raise ValueError("jwks_url and jwt_audience are of the issuer that jwt_issuer names: set that too.")
+            return self
+        if self.auth == "off":
+            raise ValueError('jwt_issuer says whose tokens are taken, but auth = "off" asks nobody: set auth = "keys".')
+        if not self.jwt_audience:
+            raise ValueError("jwt_issuer needs jwt_audience: without it any token of that issuer would be taken.")
+        for name, url in (("jwks_url", self.jwks_url), ("jwt_issuer", "" if self.jwks_url else self.jwt_issuer)):
+            if url and not is_safe_url(url):
+                raise ValueError(f"{name}: {url} must begin with https://, unless it is on this machine.")
         return self
 
     @classmethod
@@ -162,6 +235,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether nobody on the way can exchange what is read there: https, or this machine."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
 
 
 def of_mesh(data: Path) -> ServiceSettings:

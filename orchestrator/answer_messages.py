@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 
+from mesh.access.tenants import public
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.retriever.v1 import filter_pb2
 from orchestrator.clients.generator import sampling_message
@@ -59,7 +60,7 @@ def _difference(found: Difference) -> pb.AnswerDifference:
 def _question(question: Question) -> pb.Question:
     return pb.Question(
         text=question.text,
-        collection=question.collection,
+        collection=public(question.collection),
         conversation=f"conversations/{question.conversation}" if question.conversation else "",
         filter=filter_pb2.Filter.FromString(question.search_filter) if question.search_filter else None,
         passage_limit=question.passage_limit,

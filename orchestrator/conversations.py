@@ -72,7 +72,7 @@ class Turns(Protocol):
 
 
 class Conversations(Turns, Protocol):
-    """Keeps conversations. Every method raises NotFound for an id that there is none of."""
+    """Keeps conversations. Every method raises NotFound for an id that the current call's tenant has none of."""
 
     async def create(self, title: str) -> Conversation:
         """A new, empty conversation."""

@@ -28,7 +28,7 @@ class KnownDocuments(Protocol):
     """Knows which documents there are."""
 
     async def exists(self, document: str) -> bool:
-        """Whether there is a document of this resource name."""
+        """Whether there is a document of this resource name with its tenant (mesh.access.tenants)."""
         ...
 
 

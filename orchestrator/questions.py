@@ -57,7 +57,8 @@ class Question:
     """One question, checked by `check`.
 
     `search_filter` is the caller's filter in the retriever's own serialised form: it is passed on, never looked into.
-    `conversation` is an id, or empty; `collection` and `model` are resource names, or empty for the default.
+    `conversation` is an id, or empty; `collection` is a name with its tenant (mesh.access.tenants) and `model` a
+    resource name, or empty for the default.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}

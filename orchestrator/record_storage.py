@@ -1,13 +1,14 @@
-"""Keeps the records of answers in the database."""
+"""Keeps the records of answers in the database. What a call asks for is looked for among its own tenant's."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from mesh.access import tenants
 from mesh.errors import InvalidInput, NotFound, Unavailable
 from mesh.paging import decode_token, encode_token
 from orchestrator.records import AnswerRecord
@@ -17,7 +18,7 @@ _RECORD = TypeAdapter(AnswerRecord)
 
 
 class StoredRecords:
-    """Implements `records.Records`: the latest `max_answers`, none older than `max_age`."""
+    """Implements `records.Records`: the latest `max_answers` of each tenant, none older than `max_age`."""
 
     def __init__(self, engine: AsyncEngine, max_answers: int, max_age: timedelta) -> None:
         self._engine, self._max_answers, self._max_age = engine, max_answers, max_age
@@ -35,14 +36,15 @@ class StoredRecords:
 
     async def get(self, identifier: str) -> AnswerRecord:
         async with self._engine.connect() as connection:
-            found = await connection.execute(select(answers.c.record).where(answers.c.id == identifier))
+            found = await connection.execute(select(answers.c.record).where(_own(identifier)))
             row = found.first()
         if row is None:
             raise _unknown(identifier)
         return _RECORD.validate_json(row.record)
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[AnswerRecord], str]:
-        query = select(answers.c.position, answers.c.record).order_by(answers.c.position.desc()).limit(size + 1)
+        query = select(answers.c.position, answers.c.record).where(answers.c.tenant == tenants.current())
+        query = query.order_by(answers.c.position.desc()).limit(size + 1)
         if collection:
             query = query.where(answers.c.collection == collection)
         if token:
@@ -54,7 +56,7 @@ class StoredRecords:
 
     async def delete(self, identifier: str) -> None:
         async with self._engine.begin() as connection:
-            gone = await connection.execute(delete(answers).where(answers.c.id == identifier))
+            gone = await connection.execute(delete(answers).where(_own(identifier)))
         if gone.rowcount == 0:
             raise _unknown(identifier)
 
@@ -75,23 +77,32 @@ class StoredRecords:
             return list(gone.scalars())
 
     async def _insert(self, connection: AsyncConnection, record: AnswerRecord) -> None:
+        tenant = tenants.tenant_of(record.question.collection)
         values = {
             "id": record.id,
+            "tenant": tenant,
             "collection": record.question.collection,
             "conversation": record.finish.conversation or None,
             "create_time": record.create_time,
             "record": _RECORD.dump_json(record).decode(),
         }
-        made = await connection.execute(insert(answers).values(values))
+        await connection.execute(insert(answers).values(values))
         documents = {source.document for source in record.sources} | {cited.document for cited in record.citations}
         if documents:
-            rows = [{"answer": record.id, "document": document} for document in sorted(documents)]
+            rows = [
+                {"answer": record.id, "document": tenants.scoped(document, tenant)} for document in sorted(documents)
+            ]
             await connection.execute(insert(answer_documents), rows)
-        (position,) = made.inserted_primary_key or (0,)
-        too_many = answers.c.position <= position - self._max_answers
+        theirs = answers.c.tenant == tenant
+        latest = select(answers.c.position).where(theirs).order_by(answers.c.position.desc())
+        too_many = answers.c.position <= latest.limit(1).offset(self._max_answers).scalar_subquery()
         too_old = answers.c.create_time < datetime.now(UTC) - self._max_age
-        await connection.execute(delete(answers).where(too_many))
+        await connection.execute(delete(answers).where(theirs, too_many))
         await connection.execute(delete(answers).where(too_old))
+
+
+def _own(identifier: str) -> ColumnElement[bool]:
+    return (answers.c.id == identifier) & (answers.c.tenant == tenants.current())
 
 
 def _position(token: str) -> int:

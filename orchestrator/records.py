@@ -36,7 +36,10 @@ class AnswerRecord:
 
 
 class Records(Protocol):
-    """Keeps records. NotFound for an id that there is none of."""
+    """Keeps records. NotFound for an id that the current call's tenant has none of.
+
+    Collections and documents are named with their tenants (mesh.access.tenants); those of all tenants are told.
+    """
 
     async def add(self, record: AnswerRecord) -> None:
         """Keeps it, and lets go of those that are too many or too old."""

@@ -1,13 +1,14 @@
-"""Keeps conversations in the database."""
+"""Keeps conversations in the database. Each query is for those of the current call's tenant."""
 
 import uuid
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from mesh.access import tenants
 from mesh.errors import InvalidInput, NotFound
 from mesh.paging import decode_token, encode_token
 from mesh.places import Place
@@ -28,21 +29,22 @@ class StoredConversations:
     async def create(self, title: str) -> Conversation:
         now = datetime.now(UTC)
         made = Conversation(uuid.uuid4().hex, title, 0, now, now)
-        values = {"id": made.id, "title": title, "create_time": now, "update_time": now}
+        values = {"id": made.id, "title": title, "create_time": now, "update_time": now, "tenant": tenants.current()}
         async with self._engine.begin() as connection:
             await connection.execute(insert(conversations).values(values))
         return made
 
     async def get(self, identifier: str) -> Conversation:
         async with self._engine.connect() as connection:
-            row = (await connection.execute(_summaries().where(conversations.c.id == identifier))).first()
+            row = (await connection.execute(_summaries().where(_own(identifier)))).first()
             if row is None:
                 raise _unknown(identifier)
             found = await connection.execute(_turns_of(identifier).order_by(turns.c.position))
             return replace(_conversation(row), turns=tuple(_turn(turn) for turn in found))
 
     async def page(self, size: int, token: str) -> tuple[list[Conversation], str]:
-        query = _summaries().order_by(conversations.c.update_time.desc(), conversations.c.id.desc()).limit(size + 1)
+        query = _summaries().where(conversations.c.tenant == tenants.current()).limit(size + 1)
+        query = query.order_by(conversations.c.update_time.desc(), conversations.c.id.desc())
         if token:
             query = query.where(tuple_(conversations.c.update_time, conversations.c.id) < _key(token))
         async with self._engine.connect() as connection:
@@ -53,13 +55,13 @@ class StoredConversations:
 
     async def delete(self, identifier: str) -> None:
         async with self._engine.begin() as connection:
-            gone = await connection.execute(delete(conversations).where(conversations.c.id == identifier))
+            gone = await connection.execute(delete(conversations).where(_own(identifier)))
         if gone.rowcount == 0:
             raise _unknown(identifier)
 
     async def latest_turns(self, identifier: str, limit: int) -> list[StoredTurn]:
         async with self._engine.connect() as connection:
-            known = await connection.execute(select(conversations.c.id).where(conversations.c.id == identifier))
+            known = await connection.execute(select(conversations.c.id).where(_own(identifier)))
             if known.first() is None:
                 raise _unknown(identifier)
             found = await connection.execute(_turns_of(identifier).order_by(turns.c.position.desc()).limit(limit))
@@ -68,14 +70,18 @@ class StoredConversations:
     async def append(self, identifier: str, turn: StoredTurn) -> None:
         async with self._engine.begin() as connection:
             touched = await connection.execute(
-                update(conversations).where(conversations.c.id == identifier).values(update_time=turn.create_time)
+                update(conversations).where(_own(identifier)).values(update_time=turn.create_time)
             )
             if touched.rowcount == 0:
                 raise _unknown(identifier)
-            untitled = (conversations.c.id == identifier) & (conversations.c.title == "")
+            untitled = _own(identifier) & (conversations.c.title == "")
             title = " ".join(turn.question.split())[:MAX_TITLE_CHARACTERS]
             await connection.execute(update(conversations).where(untitled).values(title=title))
             await connection.execute(insert(turns).values(conversation=identifier, **_columns(turn)))
+
+
+def _own(identifier: str) -> ColumnElement[bool]:
+    return (conversations.c.id == identifier) & (conversations.c.tenant == tenants.current())
 
 
 def _summaries() -> Select[Any]:

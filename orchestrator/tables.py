@@ -6,6 +6,8 @@ from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, Met
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from mesh.access.identity import DEFAULT_TENANT
+
 
 class UtcMicroseconds(TypeDecorator[datetime]):
     """A time in UTC as microseconds since 1970: exact, ordered, and the same in every database."""
@@ -29,7 +31,8 @@ conversations = Table(
     Column("title", String(200), nullable=False),
     Column("create_time", UtcMicroseconds, nullable=False),
     Column("update_time", UtcMicroseconds, nullable=False),
-    Index("conversations_latest", "update_time", "id"),
+    Column("tenant", String(63), nullable=False, server_default=DEFAULT_TENANT),
+    Index("conversations_latest", "tenant", "update_time", "id"),
 )
 
 answers = Table(
@@ -37,17 +40,20 @@ answers = Table(
     metadata,
     Column("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("id", String(32), nullable=False, unique=True),
-    Column("collection", String(80), nullable=False, index=True),
+    Column("collection", String(160).with_variant(String(80), "sqlite"), nullable=False, index=True),
     Column("conversation", String(32), ForeignKey("conversations.id", ondelete="CASCADE"), index=True),
     Column("create_time", UtcMicroseconds, nullable=False, index=True),
     Column("record", Text, nullable=False),
+    Column("tenant", String(63), nullable=False, server_default=DEFAULT_TENANT),
+    Index("answers_of_tenant", "tenant", "position"),
 )
+"""`collection` is a name with its tenant, as are the documents below. SQLite does not look at the lengths."""
 
 answer_documents = Table(
     "answer_documents",
     metadata,
     Column("answer", String(32), ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True),
-    Column("document", String(256), primary_key=True, index=True),
+    Column("document", String(320).with_variant(String(256), "sqlite"), primary_key=True, index=True),
 )
 
 turns = Table(

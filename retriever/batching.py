@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mesh.access import tenants
 from mesh.errors import Overloaded
 from mesh.metrics import gauge
 from retriever.document_threads import DocumentThreads
@@ -63,7 +64,7 @@ class EmbeddingQueue:
         What is embedded for documents is kept, over a kill of this process too, until `stored` says that it need not be: for
         the next who asks, as a worker does that was killed and has come back.
         """
-        kept = self._leftovers.find(texts) if purpose is Purpose.DOCUMENT else {}
+        kept = self._leftovers.find(texts, tenants.current()) if purpose is Purpose.DOCUMENT else {}
         if not kept:
             return await self._embed_new(texts, purpose)
         missing = [row for row in range(len(texts)) if row not in kept]
@@ -73,8 +74,8 @@ class EmbeddingQueue:
         return vectors
 
     def stored(self, texts: Sequence[str]) -> None:
-        """Vectors of documents' texts are kept elsewhere now."""
-        self._leftovers.forget(texts)
+        """Vectors of the caller's texts are kept elsewhere now."""
+        self._leftovers.forget(texts, tenants.current())
 
     async def _embed_new(self, texts: Sequence[str], purpose: Purpose) -> Vectors:
         if not texts:

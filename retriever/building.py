@@ -6,6 +6,7 @@ What fills it is the caller's matter. Until it is swapped in no search sees it; 
 from dataclasses import dataclass, replace
 
 from mesh import logs
+from mesh.access.tenants import public
 from mesh.errors import FailedPrecondition
 from retriever.catalog import CollectionRecord, Splitter
 from retriever.collections import Collections, NewCollection, planned
@@ -45,7 +46,8 @@ class Building:
             building, previous = record.building, record.previous
             if building is not None and building.index != target.index:
                 raise FailedPrecondition(
-                    f"The index {building.index_version} of {collection!r} is being built. Let it end, or cancel its job."
+                    f"The index {building.index_version} of {public(collection)!r} is being built. Let it end, or cancel its "
+                    "job."
                 )
             if previous is not None and previous.index == target.index:
                 return replace(record, building=previous, previous=None)
@@ -65,7 +67,7 @@ class Building:
             if record.index_version == index_version:
                 return record
             if building is None or building.index_version != index_version:
-                raise FailedPrecondition(f"The index {index_version} of {collection!r} is not being built.")
+                raise FailedPrecondition(f"The index {index_version} of {public(collection)!r} is not being built.")
             dropped.extend([record.previous] if record.previous else [])
             previous = replace(record, building=None, previous=None)
             known = {"fields": record.fields, "languages": record.languages, "created": record.created}
@@ -83,7 +85,9 @@ class Building:
 
         async def change(record: CollectionRecord) -> CollectionRecord:
             if record.index_version == index_version:
-                raise FailedPrecondition(f"The index {index_version} of {collection!r} is live; it cannot be dropped.")
+                raise FailedPrecondition(
+                    f"The index {index_version} of {public(collection)!r} is live; it cannot be dropped."
+                )
             building, previous = record.building, record.previous
             if building is not None and building.index_version == index_version:
                 dropped.extend([] if keep else [building])
@@ -102,7 +106,7 @@ class Building:
         if wanted.previous:
             kept = record.previous or record.building
             if kept is None:
-                raise FailedPrecondition(f"No index of {record.id!r} before the live one is kept.")
+                raise FailedPrecondition(f"No index of {public(record.id)!r} before the live one is kept.")
             return kept
         embedder = (await self._embedders.queue(wanted.embedder or record.embedder)).embedder
         tokens = wanted.chunk_tokens or min(record.chunk_tokens, embedder.max_tokens)

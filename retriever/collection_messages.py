@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.errors import InvalidInput
-from mesh.names import collection_id
+from mesh.names import collection_id, collection_name
 from murphey.retriever.v1 import retriever_pb2 as pb
 from retriever.building import NewIndex
 from retriever.catalog import CollectionRecord, Splitter
@@ -56,7 +56,7 @@ def collection_message(record: CollectionRecord, counts: Sequence[Counts], defau
         for index, found in zip(record.indexes, counts, strict=True)
     }
     return pb.Collection(
-        name=f"collections/{record.id}",
+        name=collection_name(record.id),
         embedder=record.embedder,
         chunking=_chunking(record),
         language=record.language,

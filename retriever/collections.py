@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mesh import logs
+from mesh.access.tenants import public, tenant_of
 from mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput, MurpheyError, NotFound
 from mesh.names import DEFAULT_COLLECTION
 from retriever.batching import EmbeddingQueue
@@ -92,6 +93,8 @@ class Collections:
         """NotFound when there is none; asks the catalog again first, and now and then, for other replicas change it too."""
         if collection not in self._records:
             await self._reload()
+            if collection not in self._records and _is_tenants_default(collection):
+                return await self.create(NewCollection(collection))
         elif time.monotonic() - self._loaded_s > REFRESH_S and not self._lock.locked():
             async with self._lock:
                 with contextlib.suppress(MurpheyError):
@@ -99,10 +102,15 @@ class Collections:
         try:
             return self._records[collection]
         except KeyError:
-            known = ", ".join(sorted(self._records)[:20])
-            raise NotFound(
-                f"There is no collection {collection!r}. Create it first, or use one of: {known}.", field="collection"
-            ) from None
+            raise self._unknown(collection) from None
+
+    def _unknown(self, collection: str) -> NotFound:
+        theirs = [key for key in sorted(self._records) if tenant_of(key) == tenant_of(collection)]
+        known = ", ".join(map(public, theirs[:20]))
+        return NotFound(
+            f"There is no collection {public(collection)!r}. Create it first, or use one of: {known}.",
+            field="collection",
+        )
 
     async def usable(self, collection: str, index_version: str = "") -> tuple[CollectionRecord, EmbeddingQueue]:
         """The collection's live index, or the one of that version, with the embedder that it was made with.
@@ -123,7 +131,7 @@ class Collections:
             if index_version in ("", index.index_version):
                 return index
         raise FailedPrecondition(
-            f"The index {index_version} of {collection!r} is not in use any more; {record.index_version} is.",
+            f"The index {index_version} of {public(collection)!r} is not in use any more; {record.index_version} is.",
             field="index_version",
         )
 
@@ -133,7 +141,9 @@ class Collections:
         """Changes what is known of a collection, one change at a time. NotFound when there is none."""
         async with self._lock:
             await self._reload()
-            changed = await change(await self.get(collection))
+            if collection not in self._records:
+                raise self._unknown(collection)
+            changed = await change(self._records[collection])
             await self._catalog.put(changed)
             self._records[collection] = changed
             return changed
@@ -143,10 +153,11 @@ class Collections:
         self._records = await self._catalog.load()
         return self._records
 
-    async def list(self, after: str, size: int) -> list[CollectionRecord]:
-        """The next `size` by id."""
+    async def list(self, tenant: str, after: str, size: int) -> list[CollectionRecord]:
+        """The next `size` of a tenant, by id."""
         self._records = await self._catalog.load()
-        return [self._records[key] for key in sorted(self._records) if key > after][:size]
+        theirs = [key for key in sorted(self._records) if tenant_of(key) == tenant and key > after]
+        return [self._records[key] for key in theirs[:size]]
 
     async def delete(self, collection: str, *, force: bool = False) -> None:
         """Nothing happens when there is none. FailedPrecondition while it holds chunks, unless these shall go with it."""
@@ -168,8 +179,9 @@ class Collections:
         counted = [await self.counts(index) for index in record.indexes]
         if chunks := sum(counts.live + counts.staged for counts in counted):
             raise FailedPrecondition(
-                f"The collection {record.id!r} holds {chunks} chunks of documents. Delete these first: "
-                f"`murphey documents delete --all --collection {record.id}`. Or say force, if no ingest service has them."
+                f"The collection {public(record.id)!r} holds {chunks} chunks of documents. Delete these first: "
+                f"`murphey documents delete --all --collection {public(record.id)}`. Or say force, if no ingest service has "
+                "them."
             )
 
     async def counts(self, record: CollectionRecord) -> Counts:
@@ -187,7 +199,8 @@ class Collections:
             fields = _with_all(record.fields, metadata)
             if len(fields.kinds) > MAX_FIELDS:
                 raise InvalidInput(
-                    f"The collection {collection!r} would have {len(fields.kinds)} metadata keys; {MAX_FIELDS} is the most.",
+                    f"The collection {public(collection)!r} would have {len(fields.kinds)} metadata keys; {MAX_FIELDS} is "
+                    "the most.",
                     field="chunks.metadata",
                 )
             for index in record.indexes:
@@ -205,6 +218,11 @@ class Collections:
             return replace(record, languages=tuple(sorted({*record.languages, *languages})))
 
         await self.update(collection, change)
+
+
+def _is_tenants_default(collection: str) -> bool:
+    """The one that a tenant has as soon as it asks; that of the default tenant is made at the start."""
+    return public(collection) == DEFAULT_COLLECTION != collection
 
 
 def planned(new: NewCollection, embedder: Embedder) -> CollectionRecord:
@@ -256,7 +274,7 @@ def _check_same(there: CollectionRecord, wanted: CollectionRecord) -> None:
     ]
     if differing:
         raise AlreadyExists(
-            f"The collection {there.id!r} exists with {'; '.join(differing)}. Use another name, or delete it first."
+            f"The collection {public(there.id)!r} exists with {'; '.join(differing)}. Use another name, or delete it first."
         )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mesh.access import tenants
 from mesh.errors import Unavailable
 from retriever.embedding import Embedder, Purpose, Slice, Vectors
 from retriever.embedding_runs import counted
@@ -24,6 +25,8 @@ class _Call:
     """A caller's texts and what has been done of them."""
 
     texts: Sequence[str]
+    owner: str
+    """The tenant."""
     vectors: Vectors
     waiting: deque[Slice]
     left: int
@@ -61,7 +64,7 @@ class DocumentThreads:
         slices = await asyncio.to_thread(self._embedder.cut, texts)
         vectors = np.empty((len(texts), self._embedder.dimensions), np.float32)
         loop = asyncio.get_running_loop()
-        call = _Call(texts, vectors, deque(slices), len(slices), loop.create_future(), loop)
+        call = _Call(texts, tenants.current(), vectors, deque(slices), len(slices), loop.create_future(), loop)
         with self._changed:
             if self._ended:
                 raise Unavailable("The embedder is just being closed.")
@@ -131,7 +134,7 @@ class DocumentThreads:
         with counted(Purpose.DOCUMENT, len(cut.rows)):
             vectors = self._embedder.embed_slice(cut)
         call.vectors[cut.rows] = vectors
-        self._leftovers.keep([call.texts[row] for row in cut.rows], vectors)
+        self._leftovers.keep([call.texts[row] for row in cut.rows], vectors, call.owner)
         with self._changed:
             call.left -= 1
             done = call.left == 0

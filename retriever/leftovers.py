@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mesh.access.identity import DEFAULT_TENANT
+
 MAX_VECTORS = 4_096
 """What ingest workers have on their way, several times over; 6 MB at 384 dimensions."""
 MAX_AGE_S = 1_800.0
@@ -27,8 +29,8 @@ Vector = npt.NDArray[np.float32]
 
 
 class Leftovers:
-    """By the hash of the text; those that were kept longest are forgotten first. One process at a time has the file, and any
-    of its threads may call."""
+    """By the hash of the text and its tenant: none is served sooner for what another one has sent. Those that were kept
+    longest are forgotten first. One process at a time has the file, and any of its threads may call."""
 
     def __init__(self, dimensions: int, path: Path | None = None, max_vectors: int = MAX_VECTORS) -> None:
         self._path, self._max_vectors = path, max_vectors
@@ -39,10 +41,10 @@ class Leftovers:
             self._read(path, dimensions)
             self._rewrite(path)
 
-    def keep(self, texts: Sequence[str], vectors: Iterable[Vector]) -> None:
-        """Remembers the vectors of texts."""
+    def keep(self, texts: Sequence[str], vectors: Iterable[Vector], owner: str = DEFAULT_TENANT) -> None:
+        """Remembers the vectors of a tenant's texts."""
         now = time.monotonic()
-        kept = [(_key(text), np.array(vector, np.float32)) for text, vector in zip(texts, vectors, strict=True)]
+        kept = [(_key(text, owner), np.array(vector, np.float32)) for text, vector in zip(texts, vectors, strict=True)]
         with self._lock:
             for key, vector in kept:
                 self._vectors[key] = (vector, now)
@@ -50,20 +52,20 @@ class Leftovers:
             self._drop_old(now)
             self._append(b"".join(key + vector.tobytes() for key, vector in kept))
 
-    def find(self, texts: Sequence[str]) -> dict[int, Vector]:
+    def find(self, texts: Sequence[str], owner: str = DEFAULT_TENANT) -> dict[int, Vector]:
         """The vectors that are kept, by the row of their text."""
         if not self._vectors:
             return {}
-        found = {row: self._vectors.get(_key(text)) for row, text in enumerate(texts)}
+        found = {row: self._vectors.get(_key(text, owner)) for row, text in enumerate(texts)}
         return {row: kept[0] for row, kept in found.items() if kept is not None}
 
-    def forget(self, texts: Sequence[str]) -> None:
+    def forget(self, texts: Sequence[str], owner: str = DEFAULT_TENANT) -> None:
         """Their vectors are stored."""
         if not self._vectors:
             return
         with self._lock:
             for text in texts:
-                self._vectors.pop(_key(text), None)
+                self._vectors.pop(_key(text, owner), None)
             if not self._vectors and self._file is not None:
                 os.ftruncate(self._file, 0)
 
@@ -116,5 +118,6 @@ class Leftovers:
             self._file = None
 
 
-def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest()
+def _key(text: str, owner: str) -> bytes:
+    salt = b"" if owner == DEFAULT_TENANT else owner.encode()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES, key=salt).digest()

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from mesh.access.tenants import public
 from mesh.errors import InvalidInput
 from mesh.names import collection_id, document_ids
 from mesh.place_messages import place_message, to_place
@@ -242,4 +243,4 @@ def _uuid(text: str, field: str) -> str:
 
 def _check_document(name: str, collection: str, field: str) -> None:
     if document_ids(name, field)[0] != collection:
-        raise InvalidInput(f"The document {name[:200]!r} is not of the collection {collection!r}.", field=field)
+        raise InvalidInput(f"The document {name[:200]!r} is not of the collection {public(collection)!r}.", field=field)

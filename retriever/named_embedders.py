@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mesh import logs
+from mesh.access.tenants import public
 from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError
 from retriever.batching import EmbeddingQueue
 from retriever.embedding import Embedder
@@ -93,6 +94,6 @@ class NamedEmbedders:
     @staticmethod
     def _other_vectors(name: str, version: str, index: str, mine: str) -> FailedPrecondition:
         return FailedPrecondition(
-            f"The collection {index!r} was embedded by {name} ({version}), and this retriever runs {mine}. Run it with that "
-            "embedder, or ingest into a new collection."
+            f"The collection {public(index)!r} was embedded by {name} ({version}), and this retriever runs {mine}. Run it with "
+            "that embedder, or ingest into a new collection."
         )

@@ -8,6 +8,7 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
 from mesh import paging
+from mesh.access import tenants
 from mesh.cache_messages import to_use
 from mesh.errors import InvalidInput
 from mesh.names import collection_id
@@ -173,11 +174,13 @@ class RetrieverServicer(RetrieverServiceServicer):
 
     async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:
         size = paging.page_size(request.page_size)
-        records = await self._collections.list(paging.decode_token(request.page_token), size + 1)
+        tenant = tenants.current()
+        after = tenants.scoped(paging.decode_token(request.page_token), tenant)
+        records = await self._collections.list(tenant, after, size + 1)
         page, more = records[:size], len(records) > size
         return pb.ListCollectionsResponse(
             collections=await asyncio.gather(*map(self._shown, page)),
-            next_page_token=paging.encode_token(page[-1].id) if more else "",
+            next_page_token=paging.encode_token(tenants.public(page[-1].id)) if more else "",
         )
 
     async def DeleteCollection(

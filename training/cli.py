@@ -8,7 +8,11 @@ import importlib
 
 import typer
 
-PARTS: tuple[str, ...] = ("training.pretraining.cli",)
+PARTS: tuple[str, ...] = (
+    "training.collect.cli",
+    "training.tokenizer.cli",
+    "training.pretraining.cli",
+)
 """Modules with a function `register(group)`."""
 
 

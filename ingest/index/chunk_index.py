@@ -114,7 +114,7 @@ class ChunkIndex(Protocol):
         ...
 
     async def collections(self) -> list[str]:
-        """The ids of all collections."""
+        """The ids of all collections of the current call's tenant."""
         ...
 
     def stored(self, collection: str, index_version: str = "") -> AsyncIterator[StoredVersion]:

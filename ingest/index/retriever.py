@@ -1,4 +1,4 @@
-"""The chunk index of a mesh: its retriever, over gRPC."""
+"""The chunk index of a mesh: its retriever, over gRPC. Each call is made for the tenant whose collection it is about."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +18,11 @@ from ingest.index.chunk_index import (
 from ingest.metadata_messages import to_struct
 from ingest.place_messages import chunk_place
 from mesh.access.credentials import Access
+from mesh.access.tenants import tenant_of
 from mesh.channel import OPEN, open_channel
-from mesh.deadline import call_options
+from mesh.deadline import CallOptions, call_options
 from mesh.errors import FailedPrecondition, translated
+from mesh.names import collection_id, collection_name
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 
@@ -59,7 +61,7 @@ class RetrieverIndex:
         """The collection's indexes, each with the collection's own sizes, or the defaults, at most what its embedder reads."""
         with translated("retriever"):
             response = await self._stub.GetCollection(
-                pb.GetCollectionRequest(name=f"collections/{collection}"), **call_options(QUICK_TIMEOUT_S)
+                pb.GetCollectionRequest(name=collection_name(collection)), **_of(collection, QUICK_TIMEOUT_S)
             )
         return self._indexes(response.collection)
 
@@ -78,29 +80,29 @@ class RetrieverIndex:
         return IndexTarget(found.index_version, size)
 
     async def collections(self) -> list[str]:
-        """All of them, page by page."""
+        """All of the current call's tenant, page by page."""
         names: list[str] = []
         request = pb.ListCollectionsRequest(page_size=1000)
         with translated("retriever"):
             while True:
                 page = await self._stub.ListCollections(request, **call_options(QUICK_TIMEOUT_S))
-                names += [collection.name.removeprefix("collections/") for collection in page.collections]
+                names += [collection_id(collection.name) for collection in page.collections]
                 if not page.next_page_token:
                     return names
                 request.page_token = page.next_page_token
 
     async def stored(self, collection: str, index_version: str = "") -> AsyncIterator[StoredVersion]:
         """Every version that has chunks."""
-        request = pb.ListStoredVersionsRequest(collection=f"collections/{collection}", index_version=index_version)
+        request = pb.ListStoredVersionsRequest(collection=collection_name(collection), index_version=index_version)
         with translated("retriever"):
-            async for page in self._stub.ListStoredVersions(request, **call_options(STAGE_TIMEOUT_S)):
+            async for page in self._stub.ListStoredVersions(request, **_of(collection, STAGE_TIMEOUT_S)):
                 for found in page.versions:
                     yield StoredVersion(found.document, found.version, found.live_chunks, found.staged_chunks)
 
     async def stage(self, collection: str, documents: Sequence[DocumentChunks], index_version: str = "") -> None:
         """Has the chunks embedded and stored, to be published later."""
         request = pb.UpsertChunksRequest(
-            collection=f"collections/{collection}", staged=True, index_version=index_version,
+            collection=collection_name(collection), staged=True, index_version=index_version,
             chunks=[chunk for document in documents for chunk in _messages(document)],
             reuse=[
                 pb.ChunkRange(document=document.document, **vars(document.reuse))
@@ -109,7 +111,7 @@ class RetrieverIndex:
             ],
         )  # fmt: skip
         with _replaced(), translated("retriever"):
-            await self._stub.UpsertChunks(request, **call_options(STAGE_TIMEOUT_S))
+            await self._stub.UpsertChunks(request, **_of(collection, STAGE_TIMEOUT_S))
 
     async def publish(self, collection: str, versions: Sequence[tuple[str, str]], index_version: str = "") -> None:
         """Makes versions live, each at once for a searcher."""
@@ -119,10 +121,10 @@ class RetrieverIndex:
                 for name, version in versions[at : at + MAX_DOCUMENTS]
             ]
             request = pb.PublishDocumentsRequest(
-                collection=f"collections/{collection}", documents=some, index_version=index_version
+                collection=collection_name(collection), documents=some, index_version=index_version
             )
             with _replaced(), translated("retriever"):
-                await self._stub.PublishDocuments(request, **call_options(STAGE_TIMEOUT_S))
+                await self._stub.PublishDocuments(request, **_of(collection, STAGE_TIMEOUT_S))
 
     async def describe(self, collection: str, descriptions: Sequence[Description]) -> None:
         """Replaces the metadata of chunks; nothing is embedded."""
@@ -132,53 +134,58 @@ class RetrieverIndex:
         ]
         for at in range(0, len(documents), MAX_DOCUMENTS):
             some = documents[at : at + MAX_DOCUMENTS]
-            request = pb.SetDocumentMetadataRequest(collection=f"collections/{collection}", documents=some)
+            request = pb.SetDocumentMetadataRequest(collection=collection_name(collection), documents=some)
             with translated("retriever"):
-                await self._stub.SetDocumentMetadata(request, **call_options(QUICK_TIMEOUT_S))
+                await self._stub.SetDocumentMetadata(request, **_of(collection, QUICK_TIMEOUT_S))
 
     async def delete_documents(self, collection: str, documents: Sequence[str]) -> int:
         """Deletes documents' chunks, staged ones too."""
         deleted = 0
         for at in range(0, len(documents), MAX_DOCUMENTS):
             names = pb.DocumentNames(documents=documents[at : at + MAX_DOCUMENTS])
-            request = pb.DeleteChunksRequest(collection=f"collections/{collection}", documents=names)
+            request = pb.DeleteChunksRequest(collection=collection_name(collection), documents=names)
             with translated("retriever"):
-                deleted += (await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))).deleted
+                deleted += (await self._stub.DeleteChunks(request, **_of(collection, STAGE_TIMEOUT_S))).deleted
         return deleted
 
     async def delete_version(self, collection: str, document: str, version: str, index_version: str = "") -> None:
         """Deletes a version's chunks, as when its job is given up."""
         selected = pb.DocumentVersion(document=document, version=version)
         request = pb.DeleteChunksRequest(
-            collection=f"collections/{collection}", version=selected, index_version=index_version
+            collection=collection_name(collection), version=selected, index_version=index_version
         )
         with translated("retriever"):
-            await self._stub.DeleteChunks(request, **call_options(STAGE_TIMEOUT_S))
+            await self._stub.DeleteChunks(request, **_of(collection, STAGE_TIMEOUT_S))
 
     async def begin_index(self, collection: str, new: NewIndex) -> CollectionIndexes:
         """Begins another index beside the live one."""
         splitters = {name: number for number, name in SPLITTERS.items()}
         request = pb.BuildIndexRequest(
-            collection=f"collections/{collection}", embedder=new.embedder, previous=new.previous,
+            collection=collection_name(collection), embedder=new.embedder, previous=new.previous,
             chunking=pb.Chunking(
                 chunk_tokens=new.chunk_tokens, overlap_tokens=new.overlap_tokens, splitter=splitters.get(new.splitter)
             ),
         )  # fmt: skip
         with translated("retriever"):
-            response = await self._stub.BuildIndex(request, **call_options(PREPARE_TIMEOUT_S))
+            response = await self._stub.BuildIndex(request, **_of(collection, PREPARE_TIMEOUT_S))
         return self._indexes(response.collection)
 
     async def swap_index(self, collection: str, index_version: str) -> None:
         """Makes the index that was built the live one."""
-        request = pb.SwapIndexRequest(collection=f"collections/{collection}", index_version=index_version)
+        request = pb.SwapIndexRequest(collection=collection_name(collection), index_version=index_version)
         with translated("retriever"):
-            await self._stub.SwapIndex(request, **call_options(STAGE_TIMEOUT_S))
+            await self._stub.SwapIndex(request, **_of(collection, STAGE_TIMEOUT_S))
 
     async def drop_index(self, collection: str, index_version: str, *, keep: bool = False) -> None:
         """Drops an index that is not live, or keeps it as the previous one."""
-        request = pb.DropIndexRequest(collection=f"collections/{collection}", index_version=index_version, keep=keep)
+        request = pb.DropIndexRequest(collection=collection_name(collection), index_version=index_version, keep=keep)
         with translated("retriever"):
-            await self._stub.DropIndex(request, **call_options(STAGE_TIMEOUT_S))
+            await self._stub.DropIndex(request, **_of(collection, STAGE_TIMEOUT_S))
+
+
+def _of(collection: str, timeout_s: float) -> CallOptions:
+    """For a call about a collection: it is its tenant's, whoever makes it, as most are made by jobs."""
+    return call_options(timeout_s, tenant_of(collection))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mesh import terminal
-from mesh.access import keys
+from mesh.access import audit, keys
 from mesh.access.identity import DEFAULT_TENANT
 from mesh.access.keys import StoredKey
 from mesh.access.roles import GRANTABLE, Scope
@@ -52,6 +52,7 @@ def create(
         return shown, key
 
     shown, key = _with_keys(data, add)
+    _note(data, "keys create", key)
     if as_json:
         terminal.print_json({"key": shown, **_described(key, now)})
         return
@@ -80,6 +81,7 @@ def revoke(
     """End a key. Services that have just seen it may take it for five more seconds."""
     now = datetime.now(UTC)
     key = _with_keys(data, lambda stored: stored.revoke(identifier))
+    _note(data, "keys revoke", key)
     if as_json:
         terminal.print_json(_described(key, now))
         return
@@ -96,6 +98,11 @@ def _with_keys(data: Path, work: Callable[["StoredKeys"], Awaitable[Result]]) ->
             return await work(stored)
 
     return terminal.run(run())
+
+
+def _note(data: Path, command: str, key: StoredKey) -> None:
+    with audit.open_log(of_mesh(data)) as opened:
+        opened.note_command(key.tenant, command, f"keys/{key.id}")
 
 
 def _scopes(names: list[str]) -> frozenset[Scope]:

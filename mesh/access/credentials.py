@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc.aio
 
-from mesh.access import identity
 from mesh.access.internal import internal_key
 from mesh.access.tls import Certificates, client_certificates
 from mesh.settings import ServiceSettings
@@ -24,7 +23,7 @@ Credential = Callable[[], Metadata]
 
 
 def api_key(key: str) -> Credential:
-    """A person's."""
+    """A person's or a service's."""
     metadata = [("authorization", f"Bearer {key}")]
     return lambda: metadata
 
@@ -43,16 +42,10 @@ def of_service(settings: ServiceSettings) -> Access:
 
 
 def _internal(settings: ServiceSettings) -> Credential | None:
-    """It also tells for which tenant the service calls. None where nobody asks for one."""
+    """For which tenant the service calls is told by `mesh.deadline.call_options`. None where nobody asks for a key."""
     if settings.auth == "off":
         return None
-    authorization = ("authorization", f"Bearer {internal_key(settings.internal_key_file, settings.data)}")
-
-    def metadata() -> Metadata:
-        caller = identity.current.get()
-        return [authorization] if caller is None else [authorization, (identity.TENANT, caller.tenant)]
-
-    return metadata
+    return api_key(internal_key(settings.internal_key_file, settings.data))
 
 
 class AccessChannel(grpc.aio.Channel):

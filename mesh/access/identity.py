@@ -8,6 +8,8 @@ from mesh.access.roles import Scope
 DEFAULT_TENANT = "default"
 TENANT = "murphey-tenant"
 """Metadata by which a service tells for whom it calls; from anyone else it means nothing."""
+UNASKED = "unasked"
+"""The caller where nobody is asked who he is."""
 
 
 @dataclass(frozen=True)

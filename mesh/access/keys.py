@@ -11,13 +11,13 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
+from mesh.access import tenants
 from mesh.access.identity import Identity
 from mesh.access.roles import GRANTABLE, Scope
 from mesh.errors import InvalidInput
 
 MAX_NAME_CHARACTERS = 80
 _FORM = re.compile(r"mk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
-_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StoredKey:
     def __post_init__(self) -> None:
         if not self.name.strip() or len(self.name) > MAX_NAME_CHARACTERS or not self.name.isprintable():
             raise InvalidInput(f"A key's name has 1 to {MAX_NAME_CHARACTERS} printable characters.", field="name")
-        if not _TENANT.fullmatch(self.tenant):
+        if not tenants.is_tenant(self.tenant):
             raise InvalidInput(
                 f"{self.tenant!r} is no tenant: use 1 to 63 lower-case letters, digits and hyphens.", field="tenant"
             )

@@ -2,6 +2,7 @@
 
 import grpc.aio
 
+from mesh.access.tenants import public, tenant_of
 from mesh.deadline import call_options
 from mesh.errors import FailedPrecondition, InvalidInput, NotFound, translated
 from mesh.place_messages import to_place
@@ -22,12 +23,11 @@ class IngestClient:
         self._timeout_s = timeout_s
 
     async def exists(self, document: str) -> bool:
-        """Whether there is a document of this resource name, whatever its state."""
+        """Whether there is a document of this resource name with its tenant, whatever its state."""
+        request = ingest_pb2.GetDocumentRequest(name=public(document))
         try:
             with translated("ingest"):
-                await self._stub.GetDocument(
-                    ingest_pb2.GetDocumentRequest(name=document), **call_options(self._timeout_s)
-                )
+                await self._stub.GetDocument(request, **call_options(self._timeout_s, tenant_of(document)))
         except NotFound:
             return False
         return True

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import grpc.aio
 
+from mesh.access.tenants import public, tenant_of
 from mesh.cache_messages import from_use
 from mesh.caching import Use
 from mesh.deadline import call_options
@@ -32,7 +33,7 @@ class RetrieverClient:
     ) -> SearchResult:
         """Hybrid search."""
         request = retriever_pb2.SearchRequest(
-            collection=collection,
+            collection=public(collection),
             text=text,
             filter=filter_pb2.Filter.FromString(search_filter),
             limit=limit,
@@ -42,7 +43,7 @@ class RetrieverClient:
         )
         try:
             with translated("retriever"):
-                response = await self._stub.Search(request, **call_options(self._timeout_s))
+                response = await self._stub.Search(request, **call_options(self._timeout_s, tenant_of(collection)))
         except MurpheyError as error:
             raise named_in_question(error) from error
         passages = tuple(_passage(found) for found in response.passages)
@@ -50,10 +51,11 @@ class RetrieverClient:
 
     async def corpus(self, collection: str) -> CorpusVersion:
         """In one call that reads no chunk."""
-        request = retriever_pb2.GetCorpusVersionRequest(collection=collection)
+        request = retriever_pb2.GetCorpusVersionRequest(collection=public(collection))
         try:
             with translated("retriever"):
-                response = await self._stub.GetCorpusVersion(request, **call_options(self._timeout_s))
+                options = call_options(self._timeout_s, tenant_of(collection))
+                response = await self._stub.GetCorpusVersion(request, **options)
         except MurpheyError as error:
             raise named_in_question(error) from error
         return CorpusVersion(response.version, response.removals)

@@ -17,6 +17,7 @@ from generator.models import ModelCatalog, ServedModel
 from generator.service import GeneratorServicer
 from generator.settings import GeneratorSettings
 from generator.tokens import PromptTokenizer
+from mesh.access.quotas import Quotas
 from mesh.admission import Admission, AdmissionLimits
 from mesh.server import Hosted, Readiness, serving
 from murphey.generator.v1 import generator_pb2 as pb
@@ -48,7 +49,7 @@ async def begun(call: grpc.aio.UnaryStreamCall) -> None:
 
 @asynccontextmanager
 async def open_generator(
-    folder: Path, limits: AdmissionLimits, step_s: float = 0.001, load_error: str = ""
+    folder: Path, limits: AdmissionLimits, step_s: float = 0.001, load_error: str = "", **settings: Any
 ) -> AsyncIterator[RunningGenerator]:
     """Serves the scripted model on a free port."""
     prepared = prepared_model(folder)
@@ -62,9 +63,10 @@ async def open_generator(
             "scripted", host.info, prepared.card.vocabulary_tokens, tokenizer, host, Admission(limits),
             limits.running_requests, limits.pending_tokens,
         )  # fmt: skip
-        add = partial(rpc.add_GeneratorServiceServicer_to_server, GeneratorServicer(ModelCatalog([model])))
-        settings = GeneratorSettings(data=folder, drain_s=0)
-        port = await stack.enter_async_context(serving(settings, [Hosted(SERVICE, add, readiness)]))
+        chosen = GeneratorSettings(data=folder, drain_s=0, **settings)
+        servicer = GeneratorServicer(ModelCatalog([model]), Quotas(chosen))
+        add = partial(rpc.add_GeneratorServiceServicer_to_server, servicer)
+        port = await stack.enter_async_context(serving(chosen, [Hosted(SERVICE, add, readiness)]))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
         yield RunningGenerator(rpc.GeneratorServiceStub(channel), HealthStub(channel), model)
 

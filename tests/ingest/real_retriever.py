@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 from qdrant_client import AsyncQdrantClient
@@ -75,7 +76,10 @@ class RealRetriever:
 
 @asynccontextmanager
 async def serving_real_retriever(
-    folder: Path, servicer_class: type[RetrieverServicer] = RetrieverServicer, store_name: str = "edge"
+    folder: Path,
+    servicer_class: type[RetrieverServicer] = RetrieverServicer,
+    store_name: str = "edge",
+    **settings: Any,
 ) -> AsyncIterator[RealRetriever]:
     """One of its own."""
     store, catalog, versions = await _opened(store_name, folder)
@@ -92,8 +96,8 @@ async def serving_real_retriever(
         rerankers,
     )  # fmt: skip
     hosted = Hosted(NAME, partial(add_RetrieverServiceServicer_to_server, servicer))
-    settings = RetrieverSettings(data=folder, drain_s=0)
-    async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    chosen = RetrieverSettings(**{"data": folder, "drain_s": 0, **settings})
+    async with serving(chosen, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield RealRetriever(f"127.0.0.1:{port}", RetrieverServiceStub(channel), words, small)
     await embedders.close()
     if store_name == "server":  # which others may use too

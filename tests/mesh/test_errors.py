@@ -27,10 +27,12 @@ def test_round_trip_keeps_class_text_field_and_delay(error_type: type[errors.Mur
     assert (restored.message, restored.field, restored.retry_after_s) == ("What is wrong.", "a.b", 2.5)
 
 
-def test_codes_are_distinct() -> None:
-    codes = [error.code for error in ALL if error is not errors.MurpheyError]
+def test_every_error_is_told_by_its_code_or_else_by_its_reason() -> None:
+    told = [error for error in ALL if error is not errors.MurpheyError]
+    codes = [error.code for error in told if error not in (errors.RateLimited, errors.QuotaExceeded)]
     assert len(set(codes)) == len(codes)
     assert code_pb2.OK not in codes
+    assert len({error.reason for error in told}) == len(told)
 
 
 def test_overload_always_says_when_to_come_back() -> None:

@@ -21,12 +21,14 @@ from mesh.access.identity import Identity
 from mesh.access.internal import internal_key
 from mesh.access.roles import Scope
 from mesh.channel import OPEN, open_channel
+from mesh.deadline import call_options
 from mesh.errors import FailedPrecondition
 from murphey.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1 import retriever_pb2_grpc as pb_grpc
 from tests.mesh.guarded import RETRIEVER, Guarded, guarded
 
+DENIED = grpc.StatusCode.PERMISSION_DENIED
 MADE_UP = f"mk_{'0' * 12}_{'A' * 43}"
 
 
@@ -163,14 +165,31 @@ async def test_a_service_calls_for_the_tenant_of_its_own_caller(tmp_path: Path) 
         access = credentials.of_service(server.settings)
         async with open_channel(f"127.0.0.1:{server.port}", RETRIEVER, [], access) as channel:
             stub = pb_grpc.RetrieverServiceStub(channel)
-            await stub.DeleteChunks(pb.DeleteChunksRequest(), timeout=20)
+            assert await code_of(stub.DeleteChunks(pb.DeleteChunksRequest(), timeout=20)) is DENIED  # for nobody
+            await stub.DeleteChunks(pb.DeleteChunksRequest(), **call_options(20, "other"))
             token = identity.current.set(Identity("abc", "acme", frozenset({Scope.READ})))
             try:
-                async for _ in stub.ListStoredVersions(pb.ListStoredVersionsRequest(), timeout=20):
+                async for _ in stub.ListStoredVersions(pb.ListStoredVersionsRequest(), **call_options(20)):
                     pass
+                await stub.DeleteChunks(pb.DeleteChunksRequest(), **call_options(20, "other"))
             finally:
                 identity.current.reset(token)
-        assert [caller and caller.tenant for caller in server.retriever.callers] == ["default", "acme"]
+        assert [caller and caller.tenant for caller in server.retriever.callers] == ["other", "acme", "other"]
+
+
+@pytest.mark.parametrize("claims", [["acme", "other"], [""], ["ACME"], ["acme.notes"], ["a" * 64]])
+async def test_a_service_calls_for_one_tenant(tmp_path: Path, claims: list[str]) -> None:
+    async with guarded(tmp_path) as server:
+        key = bearer(internal_key(None, tmp_path))
+        assert await search(server, key, *(("murphey-tenant", claim) for claim in claims)) is DENIED
+        assert server.retriever.callers == []
+
+
+async def test_where_nobody_is_asked_a_service_still_tells_for_whom_it_calls(tmp_path: Path) -> None:
+    async with guarded(tmp_path, auth="off") as server:
+        for claim in ("acme", "default", "not one"):
+            assert await search(server, ("murphey-tenant", claim)) is grpc.StatusCode.OK
+        assert [caller and caller.tenant for caller in server.retriever.callers] == ["acme", None, None]
 
 
 async def test_nobody_else_calls_for_another_tenant(tmp_path: Path) -> None:
@@ -205,7 +224,7 @@ async def test_a_method_without_a_role_is_refused_to_everyone(tmp_path: Path, mo
         every = await server.key(Scope.READ, Scope.WRITE, Scope.ADMIN)
         assert await search(server, bearer(every)) is grpc.StatusCode.PERMISSION_DENIED
         internal = internal_key(None, tmp_path)
-        assert await search(server, bearer(internal)) is grpc.StatusCode.PERMISSION_DENIED
+        assert await search(server, bearer(internal), ("murphey-tenant", "default")) is DENIED
 
 
 async def test_a_refusal_is_logged_once_counted_and_tells_no_secret(

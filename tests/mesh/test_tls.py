@@ -19,6 +19,7 @@ from mesh.access.credentials import Access
 from mesh.access.roles import Scope
 from mesh.access.tls import Certificates
 from mesh.channel import open_channel
+from mesh.deadline import call_options
 from mesh.discovery import channel_for
 from mesh.errors import FailedPrecondition
 from mesh.health import is_healthy
@@ -76,7 +77,7 @@ async def search(server: Guarded, certificates: Certificates | None) -> grpc.Sta
 
 async def searched(channel: grpc.aio.Channel) -> grpc.StatusCode:
     try:
-        await pb_grpc.RetrieverServiceStub(channel).Search(pb.SearchRequest(), timeout=20)
+        await pb_grpc.RetrieverServiceStub(channel).Search(pb.SearchRequest(), **call_options(20, "default"))
     except grpc.aio.AioRpcError as error:
         return error.code()
     return OK

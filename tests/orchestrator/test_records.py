@@ -9,7 +9,6 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from sqlalchemy import text
 
 from mesh.database import database_url, open_database
 from mesh.errors import NotFound, Unavailable
@@ -21,6 +20,7 @@ from orchestrator.questions import Question
 from orchestrator.record_storage import StoredRecords
 from orchestrator.records import AnswerRecord
 from orchestrator.settings import OrchestratorSettings
+from tests.mesh.migrating import take_back
 from tests.orchestrator.conftest import Client
 from tests.orchestrator.fakes import FakeMesh
 from tests.orchestrator.test_cli import murphey
@@ -193,13 +193,8 @@ async def test_only_the_latest_are_kept_and_none_for_too_long(tmp_path: Path) ->
 
 async def test_a_folder_from_before_records_opens(tmp_path: Path) -> None:
     url = database_url("", tmp_path, "orchestrator")
-    async with open_database(url, "orchestrator") as engine, engine.begin() as connection:
-        for statement in (
-            "drop table answer_documents",
-            "drop table answers",
-            "update alembic_version_orchestrator set version_num = '0001'",
-        ):
-            await connection.execute(text(statement))
+    async with open_database(url, "orchestrator") as engine:
+        await take_back(engine, "orchestrator", "0001")
     async with open_database(url, "orchestrator") as engine:
         kept = StoredRecords(engine, 3, timedelta(days=1))
         await kept.add(record(1))

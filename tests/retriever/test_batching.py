@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mesh.access import identity
+from mesh.access.identity import Identity
+from mesh.caching import ByteCache, Use
 from mesh.errors import Overloaded
 from retriever.batching import MANY_QUERIES, MAX_BATCH_QUERIES, EmbeddingQueue
 from retriever.embedding import Purpose, Vectors
+from retriever.query_vectors import QueryVectors
 from tests.retriever.fakes import WordsEmbedder, vector_of
 
 LONG = "word " * 200
@@ -204,4 +208,18 @@ async def test_what_a_killed_process_had_embedded_is_not_embedded_again(tmp_path
     await queue.embed(texts, Purpose.DOCUMENT)
     assert sum(size for _, size in embedder.batches) == 16
     await before.close()
+    await queue.close()
+
+
+async def test_what_one_tenant_has_sent_makes_no_other_faster(tmp_path: Path) -> None:
+    texts = [f"{number} {LONG}" for number in range(4)]
+    embedder = WordsEmbedder()
+    queue = EmbeddingQueue(embedder, leftovers=tmp_path / "vectors")
+    cached = QueryVectors(ByteCache("queries", 100_000))
+    for tenant, made in (("acme", 5), ("rival", 10), ("acme", 10)):
+        token = identity.current.set(Identity("key", tenant, frozenset()))
+        await queue.embed(texts, Purpose.DOCUMENT)  # and never said to be stored
+        await cached.of_query(queue, "the same question", Use())
+        identity.current.reset(token)
+        assert sum(size for _, size in embedder.batches) == made
     await queue.close()

@@ -82,10 +82,10 @@ func (p proxy) handle(_ any, caller grpc.ServerStream) error {
 	return responses(caller, callee)
 }
 
-// forwarded drops what belongs to one hop; gRPC drops its own headers itself.
+// forwarded drops what belongs to one hop, and what only services may say; gRPC drops its own headers itself.
 func forwarded(incoming metadata.MD) metadata.MD {
 	outgoing := incoming.Copy()
-	for _, key := range []string{"connection", "grpc-previous-rpc-attempts", "grpc-accept-encoding"} {
+	for _, key := range []string{"connection", "grpc-previous-rpc-attempts", "grpc-accept-encoding", "murphey-tenant"} {
 		outgoing.Delete(key)
 	}
 	return outgoing

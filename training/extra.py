@@ -1,0 +1,17 @@
+"""What a command says where the extra `training` is not installed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mesh import terminal
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Around imports: a package that is missing ends the command with what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        terminal.fail(
+            f"{error.name} is not installed. Training needs more packages: pip install 'murphey[training]'", code=2
+        )
