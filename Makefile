@@ -7,7 +7,7 @@ GO ?= $(if $(wildcard $(BIN)/go),$(abspath $(BIN)/go),go)
 export GOTOOLCHAIN ?= local
 export CGO_ENABLED ?= 0
 
-.PHONY: help setup demo up test testvllm check bench clean emulators lint breaking vet
+.PHONY: help setup demo up test testvllm check bench clean emulators tritonserver lint breaking vet
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -26,7 +26,7 @@ up: setup ## start all services on this machine until Ctrl-C
 check: setup lint breaking vet ## formats, types, contract, and the quick tests: under two minutes
 	$(BIN)/python -m pytest -m "not slow and not e2e"
 
-test: setup emulators lint breaking vet ## everything: the checks, the gateway's tests, all tests with real models and processes
+test: setup emulators tritonserver lint breaking vet ## everything: the checks, the gateway's tests, all tests with real models and processes
 	cd gateway && $(GO) test ./...
 	$(BIN)/python -m pytest -m "not vllm"
 
@@ -43,6 +43,9 @@ clean: ## remove what was generated or built; the environment, the models and ./
 
 emulators:
 	@bash tests/emulators.sh
+
+tritonserver:
+	@$(BIN)/python -m bench setup-peers --triton
 
 lint:
 	$(BIN)/ruff format --check .

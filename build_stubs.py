@@ -1,4 +1,4 @@
-"""Generates the Python stubs from `protos/`, as a hatch build hook and as a script.
+"""Generates the Python stubs from `protos/`, and of the protocols of others, as a hatch build hook and as a script.
 
 The protos are the only source: nothing generated is in git. `pip install .` runs this through hatch; in a working tree
 `python build_stubs.py` does the same. It also fills `third_party/` with the protos of others that ours import, for buf.
@@ -18,6 +18,8 @@ except ImportError:  # a plain `python build_stubs.py` needs no hatch
 
 ROOT = Path(__file__).resolve().parent
 PROTOS, STUBS, THIRD_PARTY = ROOT / "protos", ROOT / "murphey", ROOT / "third_party"
+OF_OTHERS = {"murphey/triton": ROOT / "generator/engines/triton"}
+"""Protocols that others have fixed, which are no part of our contract: the package of their stubs, and where they are."""
 
 
 class StubsHook(BuildHookInterface):
@@ -29,7 +31,9 @@ class StubsHook(BuildHookInterface):
 
 def generate() -> bool:
     """Writes `murphey/**/*_pb2*.py`; False when they are already newer than every proto and this file."""
-    protos = sorted(PROTOS.rglob("*.proto"))
+    protos = sorted(
+        [*PROTOS.rglob("*.proto"), *(path for folder in OF_OTHERS.values() for path in folder.glob("*.proto"))]
+    )
     newest = max(path.stat().st_mtime for path in [*protos, Path(__file__)])
     marker = STUBS / "py.typed"
     if marker.exists() and marker.stat().st_mtime >= newest and (THIRD_PARTY / "google/api").exists():
@@ -57,7 +61,8 @@ def _compile(protos: list[Path]) -> None:
     from grpc_tools import protoc
 
     well_known = importlib.resources.files("grpc_tools") / "_proto"
-    arguments = [f"-I{PROTOS}", f"-I{THIRD_PARTY}", f"-I{well_known}"]
+    others = (f"-I{package}={folder}" for package, folder in OF_OTHERS.items() if folder.exists())
+    arguments = [f"-I{PROTOS}", f"-I{THIRD_PARTY}", f"-I{well_known}", *others]
     outputs = [f"--{kind}={ROOT}" for kind in ("python_out", "pyi_out", "grpc_python_out")]
     status = protoc.main(["protoc", *arguments, *outputs, *(str(path) for path in protos)])
     if status != 0:

@@ -33,7 +33,7 @@ main() {
   check_request
   step environment "$(python_identity "$PYTHON")" make_environment
   step packages "$(digest pyproject.toml constraints.txt) torch=$TORCH at=$PWD" install_packages
-  step stubs "$(digest build_stubs.py protos)" generate_stubs murphey/py.typed
+  step stubs "$(digest build_stubs.py protos generator/engines/triton)" generate_stubs murphey/py.typed
   step gateway "$(digest gateway protos buf.yaml buf.gen.yaml)" build_gateway gateway/bin/murphey-gateway
   fetch_models
   step prepared "$(digest constraints.txt generator/prepare.py retriever/embedders) $(models_folder)" prepare_models

@@ -26,6 +26,7 @@ from bench import (
     search,
     stalls,
     start,
+    triton,
     words,
     workers,
 )
@@ -94,6 +95,12 @@ def _generate(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOpt
     _finish(generate.run(Options(runs, quick)), as_json)
 
 
+@app.command("triton")
+def _triton(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """16 streams over a Triton server beside a bare tritonclient loop."""
+    _finish(triton.run(Options(runs, quick)), as_json)
+
+
 @app.command("quality")
 def _quality(quick: QuickOption = False, as_json: JsonOption = False) -> None:
     """nDCG@10 of hybrid, dense and BM25 on three corpora."""
@@ -157,9 +164,12 @@ def _durability(
 @app.command("setup-peers")
 def _setup_peers(
     vllm: Annotated[bool, typer.Option("--vllm", help="vLLM too; about 6 GB, x86-64 Linux.")] = False,
+    only_triton: Annotated[
+        bool, typer.Option("--triton", help="A Triton server, for the tests, and nothing else.")
+    ] = False,
 ) -> None:
     """Install the peers into .venv-bench."""
-    for environment in (peer.PEERS, *([peer.VLLM] if vllm else [])):
+    for environment in [peer.TRITON] if only_triton else [peer.PEERS, *([peer.VLLM] if vllm else [])]:
         environment.setup()
         print(environment.folder)
 

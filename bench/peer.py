@@ -1,7 +1,8 @@
 """Peers: other people's software in environments of their own.
 
 `.venv-bench` is made from bench/peers.txt (every version pinned) by `python -m bench setup-peers`; `.venv-bench-vllm`, by
-`setup-peers --vllm`, holds vLLM for CPUs, which not every machine can install. Nothing of them is ever imported here, and
+`setup-peers --vllm`, holds vLLM for CPUs, which not every machine can install; `.venv-bench-triton`, by `setup-peers --triton`,
+holds a Triton server. Nothing of them is ever imported here, and
 their dependencies are their own.
 """
 
@@ -32,6 +33,11 @@ class Environment:
     def python(self) -> Path:
         """Its interpreter."""
         return self.folder / "bin" / "python"
+
+    @property
+    def site_packages(self) -> Path:
+        """Where its packages lie."""
+        return self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
     @property
     def installed(self) -> bool:
@@ -82,3 +88,4 @@ VLLM = Environment(
         ("VLLM_LOGGING_STREAM", "ext://sys.stderr"),  # by itself it logs where the result goes
     ),
 )
+TRITON = Environment(ROOT / ".venv-bench-triton", Path(__file__).parent / "peers-triton.txt")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.json_format import MessageToDict
 
+from generator.engines.triton import repository
 from generator.prepare import prepare, weights_file
 from generator.settings import GeneratorSettings
 from mesh import terminal, weights
@@ -103,6 +104,47 @@ def pull_models(
             terminal.out.print(f"{name}: {path}", markup=False)
     if as_json:
         terminal.print_json({"models": fetched})
+
+
+@models.command("render-triton")
+def render_triton(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A folder with safetensors and tokenizer.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the model repository goes; not there, or empty.")
+    ],
+    tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", help="GPUs that share the model.")] = 1,
+    quantization: Annotated[
+        repository.Quantization | None,
+        typer.Option("--quantization", help="Refuses a checkpoint that is quantized otherwise; by default any goes."),
+    ] = None,
+    kv_cache_share: Annotated[
+        float,
+        typer.Option("--kv-cache-share", help="Of the GPU memory that the weights leave free, for keys and values."),
+    ] = 0.9,
+    kv_cache_dtype: Annotated[
+        repository.KvCacheDtype, typer.Option("--kv-cache-dtype", help="Of keys and values; auto: as the checkpoint.")
+    ] = "auto",
+    on_server: Annotated[
+        str | None, typer.Option("--checkpoint-at", help="The checkpoint's path on the server, where it is another.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a Triton model repository that serves a checkpoint by TensorRT-LLM's llmapi model."""
+    layout = repository.Layout(tensor_parallel, quantization, kv_cache_share, kv_cache_dtype)
+    there = on_server or str(checkpoint.resolve())
+
+    async def rendered() -> list[Path]:
+        return await asyncio.to_thread(repository.render, checkpoint, there, layout, out)
+
+    files, start = terminal.run(rendered()), repository.start_command(str(out.resolve()), layout)
+    if as_json:
+        terminal.print_json({"files": [str(path) for path in files], "start": start, "model": repository.MODEL})
+        return
+    for path in files:
+        terminal.out.print(str(path), markup=False)
+    terminal.console.print(
+        f"start, in NVIDIA's container (tritonserver:YY.MM-trtllm-python-py3): {start}", markup=False
+    )
 
 
 async def _pull(name: str, where: Path) -> Path:

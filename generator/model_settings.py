@@ -3,8 +3,12 @@
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+REMOTE_ENGINES = ("openai", "triton")
+"""Those whose models are behind servers of their own."""
+_SCHEMES = {"openai": ("http", "https"), "triton": ("grpc", "grpcs")}
+_TRITON_PORT = 8001
 _OF_AN_ENGINE_HERE = ("device", "dtype", "quantization", "kv_cache_gb", "max_batch_tokens")
 _OF_SERVERS = (
     "urls",
@@ -25,13 +29,13 @@ class ModelSettings(BaseModel):
 
     model: str = Field(
         default="smollm2-135m-instruct",
-        description="What `murphey models pull` fetches, or a folder, a GGUF file or a hub id; with the engine openai "
-        "the model's name on its servers.",
+        description="What `murphey models pull` fetches, or a folder, a GGUF file or a hub id; with the engines openai "
+        "and triton the model's name on its servers.",
     )
-    engine: Literal["auto", "openvino", "transformers", "openai"] = Field(
+    engine: Literal["auto", "openvino", "transformers", "openai", "triton"] = Field(
         default="auto",
         description="auto: openvino for GGUF files and OpenVINO IR on a CPU, transformers otherwise. openai: vLLM, "
-        "trtllm-serve or any OpenAI-compatible server.",
+        "trtllm-serve or any OpenAI-compatible server. triton: TensorRT-LLM or vLLM in NVIDIA Triton, over gRPC.",
     )
     device: str = Field(
         default="auto", description="auto, cpu, cuda, cuda:1 …; auto takes a CUDA device where there is one."
@@ -71,54 +75,70 @@ class ModelSettings(BaseModel):
     )
     urls: tuple[str, ...] = Field(
         default=(),
-        description="openai engine: base URLs of the model's servers, such as http://gpu-1:8000/v1; they share the load.",
+        description="openai and triton engines: the model's servers, which share the load: base URLs such as "
+        "http://gpu-1:8000/v1; for triton grpc://gpu-1:8001, or grpcs:// with TLS, each one server.",
     )
-    api_key: SecretStr | None = Field(default=None, description="openai engine: sent as the bearer token.")
+    api_key: SecretStr | None = Field(default=None, description="openai and triton engines: sent as the bearer token.")
     dialect: Literal["auto", "vllm", "trtllm", "openai", "plain"] = Field(
         default="auto",
         description="openai engine: the kind of server, which decides what may be asked of it; auto asks it.",
     )
     tokenizer: str = Field(
         default="",
-        description="openai engine: the model's tokenizer as a folder, GGUF file or hub id; counts without asking the "
-        "servers, and keeps control tokens in documents from being read as such.",
+        description="openai and triton engines: the model's tokenizer as a folder, GGUF file or hub id; counts without "
+        "asking the servers, and keeps control tokens in documents from being read as such. triton needs it: it also has "
+        "the chat template and the context.",
     )
     revision: str = Field(
         default="",
-        description="openai engine: a name for the weights that the servers have now; a part of the version.",
+        description="openai and triton engines: a name for the weights that the servers have now; a part of the version.",
     )
-    connect_timeout_s: float = Field(default=5.0, gt=0, description="openai engine: for a connection to a server.")
+    connect_timeout_s: float = Field(
+        default=5.0, gt=0, description="openai and triton engines: for a connection to a server."
+    )
     silence_timeout_s: float = Field(
-        default=120.0, gt=0, description="openai engine: a server that sends nothing for so long has failed."
+        default=120.0,
+        gt=0,
+        description="openai and triton engines: a server that sends nothing for so long has failed.",
     )
 
     health_interval_s: float = Field(
-        default=5.0, gt=0, description="openai engine: how often servers are asked how they are."
+        default=5.0, gt=0, description="openai and triton engines: how often servers are asked how they are."
     )
 
     @field_validator("urls")
     @classmethod
-    def _base_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_base_url(url) for url in urls))
+    def _base_urls(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        engine = info.data.get("engine")
+        return tuple(dict.fromkeys(_base_url(url, engine if engine == "triton" else "openai") for url in urls))
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         """Settings that only another engine has are a mistake, not a wish."""
-        wrong = _OF_AN_ENGINE_HERE if self.engine == "openai" else _OF_SERVERS
+        remote = self.engine in REMOTE_ENGINES
+        wrong = _OF_AN_ENGINE_HERE if remote else _OF_SERVERS
+        wrong += ("dialect",) if self.engine == "triton" else ()
         for name in wrong:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is set, which the engine {self.engine} does not have.")
-        if self.engine == "openai" and not (self.urls and "model" in self.model_fields_set):
-            raise ValueError("the engine openai needs urls, and model: the name that its servers know.")
+        if remote and not (self.urls and "model" in self.model_fields_set):
+            raise ValueError(f"the engine {self.engine} needs urls, and model: the name that its servers know.")
+        if self.engine == "triton" and not self.tokenizer:
+            raise ValueError("the engine triton needs tokenizer: a folder, a GGUF file or a hub id of the model.")
         return self
 
 
-def _base_url(url: str) -> str:
-    """Without a slash at the end, and with /v1 where it has no path. ValueError when it cannot be one."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{parts.scheme or url}: a URL is http:// or https://, a host, and at most a path.")
+def _base_url(url: str, engine: str) -> str:
+    """An openai one without a slash at the end, and with /v1 where it has no path; a triton one with its port."""
+    parts, schemes = urlsplit(url), _SCHEMES[engine]
+    if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment:
+        path = " and nothing else" if engine == "triton" else ", and at most a path"
+        raise ValueError(f"{parts.scheme or url}: a URL is {schemes[0]}:// or {schemes[1]}://, a host{path}.")
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"the URL of {parts.hostname} holds a password; set api_key.")
-    path = parts.path.rstrip("/") or "/v1"
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    path = parts.path.rstrip("/")
+    if engine == "openai":
+        return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+    if path:
+        raise ValueError(f"the URL of {parts.hostname} holds a path; a Triton server's is grpc://HOST:PORT.")
+    return f"{parts.scheme}://{parts.netloc if parts.port else f'{parts.netloc}:{_TRITON_PORT}'}"

@@ -9,9 +9,11 @@ from generator.breaker import Breaker, BreakerLimits
 from generator.chain import Member, ModelChain
 from generator.engines.openai.engine import OpenAIEngine
 from generator.engines.openai.server import ServerOptions
+from generator.engines.triton.engine import TritonEngine
+from generator.engines.triton.server import TritonOptions
 from generator.host import EngineHost
 from generator.launch import engine_launch
-from generator.model_settings import ModelSettings
+from generator.model_settings import REMOTE_ENGINES, ModelSettings
 from generator.models import Model, ModelCatalog, ServedModel
 from generator.prepare import PreparedModel, prepare, weights_file
 from generator.remote import RemoteModel
@@ -47,7 +49,7 @@ class Opening:
         return ModelCatalog([named[default], *(model for id_, model in named.items() if id_ != default)])
 
     async def _model(self, id_: str, settings: ModelSettings) -> Model:
-        return await (self._remote if settings.engine == "openai" else self._here)(id_, settings)
+        return await (self._remote if settings.engine in REMOTE_ENGINES else self._here)(id_, settings)
 
     async def _here(self, id_: str, settings: ModelSettings) -> ServedModel:
         source = self._source(settings.model)
@@ -66,12 +68,7 @@ class Opening:
         prepared = (
             await prepare(self._source(settings.tokenizer), self._settings.prepared) if settings.tokenizer else None
         )
-        key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-        options = ServerOptions(
-            settings.model, key, settings.dialect, settings.connect_timeout_s, settings.silence_timeout_s,
-            settings.context_tokens, settings.revision,
-        )  # fmt: skip
-        engine = OpenAIEngine(settings.urls, options, self._limits, settings.health_interval_s, self._told)
+        engine = (self._triton if settings.engine == "triton" else self._openai)(settings, prepared)
         await self._stack.enter_async_context(engine)
         return RemoteModel(
             id_, engine, self._admission(settings, settings.max_pending_tokens),
@@ -79,6 +76,23 @@ class Opening:
             self._tokenizer(prepared) if prepared is not None else None,
             prepared.card.vocabulary_tokens if prepared is not None else None,
         )  # fmt: skip
+
+    def _openai(self, settings: ModelSettings, prepared: PreparedModel | None) -> OpenAIEngine:
+        options = ServerOptions(
+            settings.model, _key(settings), settings.dialect, settings.connect_timeout_s, settings.silence_timeout_s,
+            settings.context_tokens, settings.revision,
+        )  # fmt: skip
+        return OpenAIEngine(settings.urls, options, self._limits, settings.health_interval_s, self._told)
+
+    def _triton(self, settings: ModelSettings, prepared: PreparedModel | None) -> TritonEngine:
+        """Its servers do not tell the model's context: the tokenizer's model does."""
+        assert prepared is not None  # noqa: S101 - the settings insist on a tokenizer
+        context = min(settings.context_tokens or prepared.card.context_tokens, prepared.card.context_tokens)
+        options = TritonOptions(
+            settings.model, _key(settings), settings.connect_timeout_s, settings.silence_timeout_s, context,
+            settings.revision,
+        )  # fmt: skip
+        return TritonEngine(settings.urls, options, self._limits, settings.health_interval_s, self._told)
 
     def _source(self, model: str) -> Path | str:
         return weights_file(weights.resolve(model, self._settings.models))
@@ -96,6 +110,10 @@ class Opening:
 
     def _told(self, _: bool) -> None:
         self._changed()
+
+
+def _key(settings: ModelSettings) -> str | None:
+    return settings.api_key.get_secret_value() if settings.api_key is not None else None
 
 
 def _check_names(models: dict[str, ModelSettings], settings: GeneratorSettings) -> None:

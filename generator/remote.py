@@ -56,7 +56,7 @@ class RemoteModel:
 
     def view(self) -> ModelView:
         """How it is now; of a model whose servers never answered, little is known."""
-        info = self._engine.info or EngineInfo("openai", "", 0, 0, frozenset())
+        info = self._engine.info or EngineInfo(self._engine.name, "", 0, 0, frozenset())
         return ModelView(
             self.id, info.version, info.name, info.context_tokens, tuple(sorted(info.sampling_fields)),
             self._engine.state, self._engine.state_message, self._max_running_requests, self._max_pending_tokens,
@@ -84,7 +84,7 @@ class RemoteModel:
         arrived, info = time.monotonic(), self._info()
         sampling_rules.check(sampling, info.sampling_fields, info.name, self._vocabulary_tokens)
         check_chat(prompt.chat)
-        ids, tokens = await self._tokens(prompt)
+        prompt, ids, tokens = await self._tokenized(prompt)
         asked = sampling.max_tokens or sampling_rules.DEFAULT_MAX_TOKENS
         max_tokens = asked if tokens is None else room(self.id, info.context_tokens, tokens, sampling)
         guessed = characters(prompt) // _CHARACTERS_A_TOKEN if tokens is None else tokens
@@ -99,9 +99,19 @@ class RemoteModel:
                         return
 
     async def _events(self, completion: "_Completion", new: News | None) -> list[CompletionEvent]:
-        if isinstance(new, RemoteEnd) and not new.counted:
-            new = new._replace(usage=Usage(0, 0, await self._recount(completion.text, new.usage.completion)))
+        if isinstance(new, RemoteEnd):
+            new = await self._settled(new, completion)
         return completion.events(new)
+
+    async def _settled(self, end: RemoteEnd, completion: "_Completion") -> RemoteEnd:
+        """With the usage and the reason, where the server told them not."""
+        seen = end.usage.completion
+        if not end.counted:
+            end = end._replace(usage=Usage(0, 0, await self._recount(completion.text, seen)))
+        if end.finish is None:
+            spent = max(seen, end.usage.completion) >= completion.max_tokens
+            end = end._replace(finish=FinishReason.LENGTH if spent else FinishReason.STOP)
+        return end
 
     async def _recount(self, text: str, seen: int) -> int:
         """Tokens of a completion whose server did not tell them."""
@@ -109,18 +119,21 @@ class RemoteModel:
             return (await self._tokenizer.count([Prompt(text=text)]))[0]
         return await self._engine.count(Prompt(text=text), special=False) if self._engine.counts else seen
 
-    async def _tokens(self, prompt: Prompt) -> tuple[tuple[int, ...] | None, int | None]:
-        """The prompt's ids where the server is to be given those, and how many they are where that can be known.
+    async def _tokenized(self, prompt: Prompt) -> tuple[Prompt, tuple[int, ...] | None, int | None]:
+        """The prompt as the server takes it, its ids where it is to be given those, and how many where that can be known.
 
         A server reads a chat's text with its control tokens: ids keep what a document says from ending the turn it is in.
         """
+        if self._tokenizer is not None and prompt.chat and not self._engine.takes_chat:
+            text, tokens = await self._tokenizer.as_text(prompt)
+            return Prompt(text=text), None, tokens
         if self._tokenizer is not None:
             ids = await self._tokenizer.encode(prompt)
             quoted = self._engine.takes_ids and self._tokenizer.quotes_control_tokens(prompt.chat)
-            return (tuple(ids) if quoted else None), len(ids)
+            return prompt, (tuple(ids) if quoted else None), len(ids)
         if not prompt.chat and not prompt.text:
             raise InvalidInput("prompt is empty; there is nothing to complete.", field="prompt")
-        return None, await self._engine.count(prompt, special=True) if self._engine.counts else None
+        return prompt, None, await self._engine.count(prompt, special=True) if self._engine.counts else None
 
     def _info(self) -> EngineInfo:
         if (info := self._engine.info) is None:
@@ -144,6 +157,11 @@ class _Completion:
         self.over = False
 
     @property
+    def max_tokens(self) -> int:
+        """What the server was asked for."""
+        return self._request.max_tokens
+
+    @property
     def text(self) -> str:
         """All that the server has sent."""
         return "".join(self._texts)
@@ -158,6 +176,7 @@ class _Completion:
         if new is None:
             return [*self._begin(), *self._delta(self._stops.flush()), *self._end(FinishReason.TIME_LIMIT)]
         self._version = new.version
+        assert new.finish is not None  # noqa: S101 - `RemoteModel._settled` has seen to it
         return [*self._delta(self._stops.flush()), *self._end(new.finish, new.usage)]
 
     def _begin(self) -> list[CompletionEvent]:

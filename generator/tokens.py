@@ -7,10 +7,10 @@ the model's control tokens: a document that contains `<|im_end|>` cannot end the
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jinja2
 from jinja2.ext import loopcontrols
@@ -24,8 +24,10 @@ from mesh.errors import InvalidInput, Overloaded
 _INLINE_CHARACTERS = 2_000
 """A prompt up to this long is encoded on the event loop in about a millisecond; a longer one on a thread beside it."""
 _MAX_WAITING = 256
+T = TypeVar("T")
 _MARK = "\ufdd0"
 """A Unicode noncharacter stands for a message's text while the template is rendered."""
+_NO_WIDTH = "\N{WORD JOINER}"
 
 
 class PromptTokenizer:
@@ -39,32 +41,51 @@ class PromptTokenizer:
         self._template = _compile(model.card.chat_template) if model.card.chat_template else None
         specials = [token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special]
         self._specials = re.compile("|".join(re.escape(token) for token in specials)) if specials else None
+        begin = self._tokenizer.token_to_id(model.card.bos_token) if model.card.bos_token else None
+        self._begins_by_itself = begin is not None and self._encode(self._tokenizer, "a", True)[:1] == [begin]
         self._thread = ThreadPoolExecutor(1, "tokenizer")
         self._waiting = 0
 
     async def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's token ids, with the special tokens that the model expects. InvalidInput when it is not a prompt."""
-        return (await self._run([prompt], special=True))[0]
+        return (await self._run([prompt], lambda one: self._ids(one, True)))[0]
 
     async def count(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each: a text without special tokens, a chat as rendered."""
-        return [len(ids) for ids in await self._run(prompts, special=False)]
+        return await self._run(prompts, lambda one: len(self._ids(one, False)))
+
+    async def as_text(self, prompt: Prompt) -> tuple[str, int]:
+        """A chat as one text for a server that tokenizes it with the model's special tokens, and how many tokens it has there.
+
+        There is no telling such a server what is not a control token: one that a message quotes gets a character without
+        width into it, so that it is none. InvalidInput as `encode`.
+        """
+        return (await self._run([prompt], self._text))[0]
 
     def close(self) -> None:
         """Ends the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, prompts: Sequence[Prompt], *, special: bool) -> list[list[int]]:
+    async def _run(self, prompts: Sequence[Prompt], work: Callable[[Prompt], T]) -> list[T]:
         if sum(characters(prompt) for prompt in prompts) <= _INLINE_CHARACTERS:
-            return [self._ids(prompt, special) for prompt in prompts]
+            return [work(prompt) for prompt in prompts]
         if self._waiting >= _MAX_WAITING:
             raise Overloaded("Too many long prompts wait to be tokenized. Try again in a second.", retry_after_s=1.0)
         self._waiting += 1
         try:
-            work = lambda: [self._ids(prompt, special) for prompt in prompts]  # noqa: E731
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            all_of_it = lambda: [work(prompt) for prompt in prompts]  # noqa: E731
+            return await asyncio.get_running_loop().run_in_executor(self._thread, all_of_it)
         finally:
             self._waiting -= 1
+
+    def _text(self, prompt: Prompt) -> tuple[str, int]:
+        text = self.render([ChatMessage(message.role, self._defused(message.text)) for message in prompt.chat])
+        if self._begins_by_itself:
+            text = text.removeprefix(self._card.bos_token)  # or it would be there twice
+        return text, len(self._encode(self._tokenizer, text, True))
+
+    def _defused(self, text: str) -> str:
+        return text if self._specials is None else self._specials.sub(lambda found: _split(found[0]), text)
 
     def _ids(self, prompt: Prompt, special: bool) -> list[int]:
         if not prompt.chat:
@@ -108,6 +129,10 @@ class PromptTokenizer:
     def _encode(tokenizer: Tokenizer, text: str, special: bool) -> list[int]:
         """In a batch of one, which the library encodes without the GIL."""
         return tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
+
+
+def _split(token: str) -> str:
+    return token[0] + _NO_WIDTH + token[1:] if len(token) > 1 else _NO_WIDTH
 
 
 def check_chat(chat: Sequence[ChatMessage]) -> None:

@@ -122,17 +122,23 @@ class RemoteText(NamedTuple):
 
 
 class RemoteEnd(NamedTuple):
-    """The completion is over. `counted` is whether the server itself told the usage; else it is what was seen of it."""
+    """The completion is over. `counted` is whether the server itself told the usage; else it is what was seen of it.
 
-    finish: FinishReason
+    `finish` is None where the server does not tell why it ended.
+    """
+
+    finish: FinishReason | None
     usage: Usage
     counted: bool
     version: str
 
 
 class RemoteEngine(Protocol):
-    """A model behind servers of its own, which tokenize, apply the chat template and schedule by themselves."""
+    """A model behind servers of its own, which tokenize and schedule by themselves."""
 
+    name: str
+    takes_chat: bool
+    """Whether the servers apply the chat template; else they are given text."""
     state: EngineState
     state_message: str
 

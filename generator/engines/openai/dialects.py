@@ -1,27 +1,24 @@
 """What each kind of OpenAI-compatible server understands beyond the common fields, and the body of a request to it.
 
-Every field that can change the text is always sent, since vLLM and others take an unset one from the checkpoint's
-generation_config.json, where our contract has its own defaults. A field that a server would ignore is not among its
-`fields`: it is refused by name before it is sent.
+A field that a server would ignore is not among its `fields`: it is refused by name before it is sent.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from generator.engines.base import RemoteRequest
-from generator.engines.grammars import grammar_without
-from generator.requests import Guidance, Prompt, Sampling
+from generator.engines.parameters import (
+    OPENAI_FIELDS,
+    VLLM_FIELDS,
+    form_of,
+    openai_numbers,
+    schema_of,
+    vllm_numbers,
+)
+from generator.requests import Prompt, Sampling
 from mesh.errors import InvalidInput
 
-_COMMON = frozenset(
-    {
-        "max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "guidance",
-        "time_limit",
-    }
-)  # fmt: skip
-_WITH_MORE = _COMMON | {"top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids"}
 _MOST_STOPS_SENT = 4
 """What OpenAI takes. All are looked for in the text that comes (`generator/stops.py`), whatever the server does."""
 
@@ -39,12 +36,12 @@ class Dialect:
 
 
 VLLM = Dialect(
-    "vllm", _WITH_MORE | {"bad_words"}, frozenset({"json_schema", "regex", "grammar"}), "/health", True, True
+    "vllm", VLLM_FIELDS | {"bad_words"}, frozenset({"json_schema", "regex", "grammar"}), "/health", True, True
 )
-VLLM_BEFORE_STRUCTURED_OUTPUTS = Dialect("vllm", _WITH_MORE, frozenset({"json_schema"}), "/health", True, True)
-TRTLLM = Dialect("trtllm", _WITH_MORE, frozenset({"json_schema", "regex", "grammar"}), "/health", True)
-OPENAI = Dialect("openai", _COMMON, frozenset({"json_schema"}))
-PLAIN = Dialect("plain", _COMMON, frozenset({"json_schema"}))
+VLLM_BEFORE_STRUCTURED_OUTPUTS = Dialect("vllm", VLLM_FIELDS, frozenset({"json_schema"}), "/health", True, True)
+TRTLLM = Dialect("trtllm", VLLM_FIELDS, frozenset({"json_schema", "regex", "grammar"}), "/health", True)
+OPENAI = Dialect("openai", OPENAI_FIELDS, frozenset({"json_schema"}))
+PLAIN = Dialect("plain", OPENAI_FIELDS, frozenset({"json_schema"}))
 _BY_NAME = {"trtllm": TRTLLM, "openai": OPENAI, "plain": PLAIN}
 _OWNERS = {
     "vllm": "vllm",
@@ -82,20 +79,15 @@ def body_of(request: RemoteRequest, dialect: Dialect, model: str) -> dict[str, A
         **_prompt(request),
         "stream": True,
         "stream_options": {"include_usage": True},
-        "temperature": sampling.temperature or 0.0,
-        "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-        "presence_penalty": sampling.presence_penalty or 0.0,
-        "frequency_penalty": sampling.frequency_penalty or 0.0,
+        **openai_numbers(sampling),
     }
     body["max_completion_tokens" if dialect is OPENAI and "messages" in body else "max_tokens"] = request.max_tokens
     if dialect.reports_steps:
         body["stream_options"]["continuous_usage_stats"] = True
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
     if sampling.stop:
-        body["stop"] = list(sampling.stop if dialect.fields > _COMMON else sampling.stop[:_MOST_STOPS_SENT])
-    if dialect.fields > _COMMON:
-        body |= _more(sampling)
+        body["stop"] = list(sampling.stop if dialect.fields > OPENAI_FIELDS else sampling.stop[:_MOST_STOPS_SENT])
+    if dialect.fields > OPENAI_FIELDS:
+        body |= vllm_numbers(sampling)
     return body | _form(sampling, dialect, chat="messages" in body)
 
 
@@ -110,33 +102,16 @@ def _prompt(request: RemoteRequest) -> dict[str, Any]:
     return {"messages": messages_of(request.prompt)} if request.prompt.chat else {"prompt": request.prompt.text}
 
 
-def _more(sampling: Sampling) -> dict[str, Any]:
-    return {
-        "top_k": sampling.top_k or 0,
-        "min_p": sampling.min_p or 0.0,
-        "repetition_penalty": 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty,
-        "min_tokens": sampling.min_tokens or 0,
-        **({"stop_token_ids": list(sampling.stop_token_ids)} if sampling.stop_token_ids else {}),
-    }
-
-
 def _form(sampling: Sampling, dialect: Dialect, *, chat: bool) -> dict[str, Any]:
-    """The fields that keep the text to a form. Bad words are one: vLLM's own `bad_words` knows one cut into tokens only."""
-    guidance = sampling.guidance
-    if sampling.bad_words:
-        if guidance is not None:
-            raise InvalidInput(
-                "sampling.bad_words and sampling.guidance are both set; a vLLM server follows one of them at a time.",
-                field="sampling.bad_words",
-            )
-        return {"structured_outputs": {"grammar": grammar_without(sampling.bad_words)}}
+    """The fields that keep the text to a form."""
+    guidance = form_of(sampling, "a vLLM server")
     if guidance is None:
         return {}
     field = f"sampling.guidance.{guidance.kind}"
     if guidance.kind not in dialect.guidance:
         raise InvalidInput(f"{field} is set, but a server of the kind {dialect.name} cannot follow it.", field=field)
     if guidance.kind == "json_schema":
-        return {"response_format": _json_format(_schema(guidance, field), dialect, chat=chat, field=field)}
+        return {"response_format": _json_format(schema_of(guidance, field), dialect, chat=chat, field=field)}
     if dialect is TRTLLM:
         kind = "ebnf" if guidance.kind == "grammar" else "regex"
         return {"response_format": {"type": kind, kind: guidance.source}}
@@ -146,16 +121,6 @@ def _form(sampling: Sampling, dialect: Dialect, *, chat: bool) -> dict[str, Any]
 def _json_format(schema: dict[str, Any], dialect: Dialect, *, chat: bool, field: str) -> dict[str, Any]:
     if dialect is TRTLLM:  # what its releases read under "json_schema" differs
         return {"type": "json", "schema": schema}
-    if not chat and dialect.fields == _COMMON:
+    if not chat and dialect.fields == OPENAI_FIELDS:
         raise InvalidInput(f"{field} needs prompt.chat: completions of plain text follow no form there.", field=field)
     return {"type": "json_schema", "json_schema": {"name": "completion", "schema": schema, "strict": True}}
-
-
-def _schema(guidance: Guidance, field: str) -> dict[str, Any]:
-    try:
-        schema = json.loads(guidance.source)
-    except ValueError as error:
-        raise InvalidInput(f"{field} is not JSON: {error}", field=field) from error
-    if not isinstance(schema, dict):
-        raise InvalidInput(f"{field} is not a JSON object.", field=field)
-    return schema

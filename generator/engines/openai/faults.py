@@ -1,13 +1,11 @@
 """What servers say when they fail, as this program's errors.
 
 Three shapes of a body are met: {"error": {"message", "type", "param", "code"}} (OpenAI, vLLM), {"object": "error",
-"message", …} (older vLLM, trtllm-serve), {"error": "text"} (proxies, and vLLM without its key). The message is passed on
-cut short, and not at all when it quotes the prompt.
+"message", …} (older vLLM, trtllm-serve), {"error": "text"} (proxies, and vLLM without its key).
 """
 
 import email.utils
 import json
-import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +13,9 @@ from typing import Any
 import httpx2
 
 from generator.engines.base import RemoteRequest
+from generator.engines.words import blamed_form, blames_length, words_of
 from mesh.errors import FailedPrecondition, InvalidInput, MurpheyError, Overloaded, Unavailable
 
-_MOST_SAID = 300
-_QUOTE = 16
-"""So many characters in a row that stand in the prompt too are a quote of it."""
 _LONGEST_RETRY_S = 300.0
 _FIELDS = {
     "max_completion_tokens": "max_tokens", "max_tokens": "max_tokens", "min_tokens": "min_tokens", "top_p": "top_p",
@@ -28,8 +24,6 @@ _FIELDS = {
     "stop_token_ids": "stop_token_ids",
 }  # fmt: skip
 """What a server calls a field, and we."""
-_LENGTH = re.compile(r"context length|context window|max_model_len|max_seq_len|too long|maximum.*tokens", re.IGNORECASE)
-_FORM = re.compile(r"grammar|regex|schema|structured|guid(ed|ance)|response_format", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def refusal(response: httpx2.Response, body: bytes, server: str, request: Remote
 
 def error_of(said: Said, server: str, request: RemoteRequest, retry_after_s: float | None = None) -> MurpheyError:
     """By the status: who is at fault, and whether trying again helps."""
-    words = _words(said, request)
+    words = words_of(said.message, request)
     if said.code == 429:
         return Overloaded(f"The server {server} is full{words}. Try again later.", retry_after_s=retry_after_s or 1.0)
     if said.code in (400, 413, 422):
@@ -96,25 +90,13 @@ def lost(error: httpx2.HTTPError, server: str) -> Unavailable:
 def _invalid(said: Said, words: str, server: str, request: RemoteRequest) -> InvalidInput:
     if said.param in _FIELDS and said.param != "max_tokens":
         field = f"sampling.{_FIELDS[said.param]}"
-    elif request.sampling.guidance is not None and _FORM.search(said.message):
-        field = f"sampling.guidance.{request.sampling.guidance.kind}"
-    elif said.param in ("messages", "prompt", "max_tokens", "input_tokens") or _LENGTH.search(said.message):
+    elif form := blamed_form(said.message, request):
+        field = form
+    elif said.param in ("messages", "prompt", "max_tokens", "input_tokens") or blames_length(said.message):
         field = "prompt"
     else:
         return InvalidInput(f"The server {server} refuses the request{words}.")
     return InvalidInput(f"{field} is refused by the server {server}{words}.", field=field)
-
-
-def _words(said: Said, request: RemoteRequest) -> str:
-    message = " ".join(said.message[:_MOST_SAID].split()).rstrip(". ")
-    return f": {message}" if message and not _quotes(message, request) else ""
-
-
-def _quotes(message: str, request: RemoteRequest) -> bool:
-    """Whether the caller's own text stands in it, which is nobody's to repeat in an error or a log."""
-    prompt = " ".join(" ".join([request.prompt.text, *(turn.text for turn in request.prompt.chat)]).split())
-    last = max(1, len(message) - _QUOTE + 1)
-    return bool(prompt) and any(message[at : at + _QUOTE] in prompt for at in range(last)) and len(message) >= _QUOTE
 
 
 def _retry_after_s(headers: httpx2.Headers) -> float | None:

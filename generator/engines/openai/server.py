@@ -1,12 +1,10 @@
 """One OpenAI-compatible server: what it serves, whether it is well, and the HTTP calls to it.
 
-Its connections are its own. Its breaker, its load and a Retry-After that it asked for are kept here for who chooses among
-several (`engine.py`). The key goes into the header of each call and nowhere else.
+Its connections are its own. The key goes into the header of each call and nowhere else.
 """
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import httpx2
 
 from generator.breaker import Breaker
 from generator.engines.base import Opened, RemoteEnd, RemoteRequest, RemoteText
+from generator.engines.fleet import RemoteServer, Served
 from generator.engines.openai import dialects
 from generator.engines.openai.chunks import ChunkReader
 from generator.engines.openai.dialects import Dialect
@@ -31,8 +30,6 @@ _TOKENIZING = 16
 """Prompts that are counted at the same time."""
 _COUNT_S = 30.0
 """A server that is busy generating counts slowly."""
-_MISSES = 2
-"""Looks in a row that must fail before a server that was well is left out: a busy one may miss one. Requests move on anyway."""
 
 
 @dataclass(frozen=True)
@@ -51,28 +48,19 @@ class ServerOptions:
         return f"ServerOptions({self.model!r}, {self.dialect!r})"  # never the key
 
 
-@dataclass(frozen=True)
-class Served:
-    """What a server said of the model. `context_tokens` is for prompt and completion together."""
+@dataclass(frozen=True, kw_only=True)
+class OpenAIServed(Served):
+    """And which kind of server it is."""
 
     dialect: Dialect
-    version: str
-    context_tokens: int
-    counts: bool
 
 
-class Server:
+class Server(RemoteServer[OpenAIServed]):
     """One base URL, such as `http://gpu-1:8000/v1`. Its calls raise what `faults.py` makes of their failures."""
 
     def __init__(self, url: str, options: ServerOptions, breaker: Breaker) -> None:
-        self.url, self._options, self.breaker = url, options, breaker
-        self._root = url.removesuffix("/v1")
-        self.served: Served | None = None
-        self.fault: MurpheyError | None = Unavailable(f"The server {url} was not asked yet.")
-        """Why it cannot be used now."""
-        self._misses = 0
-        self.running = 0
-        self.spared_until = 0.0
+        super().__init__(url, breaker)
+        self._options, self._root = options, url.removesuffix("/v1")
         self._counting = asyncio.Semaphore(_TOKENIZING)
         key = options.api_key
         self._client = httpx2.AsyncClient(
@@ -87,18 +75,9 @@ class Server:
         """Ends its connections."""
         await self._client.aclose()
 
-    async def look(self) -> None:
-        """Asks how it is, and the first time what it serves; sets `fault`."""
-        try:
-            if self.served is not None and self.fault is None:
-                await self._get(self._health_url())
-            else:
-                self.served = await self._describe()
-            self.fault, self._misses = None, 0
-        except MurpheyError as error:
-            self._misses += 1
-            if self.fault is not None or self._misses >= _MISSES:
-                self.fault = error
+    async def check(self) -> None:
+        """By its health page."""
+        await self._get(self._health_url())
 
     async def count(self, prompt: Prompt, *, special: bool) -> int:
         """By its /tokenize."""
@@ -144,7 +123,8 @@ class Server:
     def _ended(self) -> None:
         self.running -= 1
 
-    async def _describe(self) -> Served:
+    async def describe(self) -> OpenAIServed:
+        """By its list of models."""
         listed = await self._get(f"{self.url}/models")
         cards = listed.get("data")
         cards = [card for card in cards if isinstance(card, dict)] if isinstance(cards, list) else []
@@ -154,9 +134,10 @@ class Server:
             raise FailedPrecondition(f"The server {self.url} serves no {self._options.model!r}; it serves {names}.")
         version = await self._server_version()
         dialect = dialects.dialect_of(self._options.dialect, str(card.get("owned_by")), version)
-        return Served(
-            dialect, self._version(card, dialect, version), self._context(card), await self._offers_counting()
-        )
+        return OpenAIServed(
+            self._version(card, dialect, version), self._context(card), dialect.fields,
+            await self._offers_counting(), dialect.takes_ids, dialect=dialect,
+        )  # fmt: skip
 
     def _context(self, card: dict[str, Any]) -> int:
         told, ours = card.get("max_model_len"), self._options.context_tokens
@@ -211,10 +192,6 @@ class Server:
         if said := said_in(answer):
             raise error_of(said, self.url, context)
         return answer if isinstance(answer, dict) else {}
-
-    def spare(self, seconds: float) -> None:
-        """Others are asked first for so long."""
-        self.spared_until = time.monotonic() + seconds
 
 
 async def _some(response: httpx2.Response) -> bytes:
