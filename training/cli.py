@@ -12,6 +12,11 @@ PARTS: tuple[str, ...] = (
     "training.collect.cli",
     "training.tokenizer.cli",
     "training.pretraining.cli",
+    "training.finetuning.cli",
+    "training.exporting.cli",
+    "training.evaluating.cli",
+    "training.retrieval.cli",
+    "training.runs.cli",
 )
 """Modules with a function `register(group)`."""
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.errors import InvalidInput
-
-END_OF_TEXT = "<|endoftext|>"
+from training.tokenizer.special import END_OF_TEXT
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.tiny import make_shards
+from tests.training.tiny import SETTINGS, make_shards
 
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a small made-up corpus; not to be written to."""
     return make_shards(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a tiny model that has learned the made-up corpus a little; not to be written to."""
+    from training.pretraining.pretrain import pretrain
+    from training.pretraining.settings import pretrain_settings
+
+    settings = pretrain_settings(
+        **(SETTINGS | {"data": shards, "steps": 80, "context_tokens": 4096, "sequence_tokens": 64})
+    )
+    return pretrain(settings, tmp_path_factory.mktemp("pretrained") / "run").checkpoint

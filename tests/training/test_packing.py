@@ -49,12 +49,12 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
 def test_a_truncated_file_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "a.jsonl.zst", sentences(500))
     corpus.write_bytes(corpus.read_bytes()[:-20])
-    with pytest.raises(Corrupt, match=r"a\.jsonl\.zst is"):
+    with pytest.raises(Corrupt, match=r"a\.jsonl\.zst is truncated"):
         pack([corpus], make_tokenizer(tmp_path / "tokenizer"), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl.zst", "tokenizer"]
 
 
-@pytest.mark.parametrize(("line", "told"), [('{"id": "1"}', "line 1"), ("{", "line 1")])
+@pytest.mark.parametrize(("line", "told"), [('{"id": "1"}', "line 1: a record without text"), ("{", "line 1")])
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, told: str) -> None:
     import zstandard
 

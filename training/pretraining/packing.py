@@ -6,7 +6,6 @@ goes to the validation split by the hash of its id, so that another order or mor
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import zstandard
 
-from mesh.errors import AlreadyExists, Corrupt, FailedPrecondition, InvalidInput
+from mesh.errors import AlreadyExists, InvalidInput
+from training import disk, records
 from training.tokenizers_read import TextTokenizer, read_tokenizer
 
 FORMAT = 1
@@ -74,7 +73,8 @@ def pack(
     files = corpus_files(sources)
     tokenizer = read_tokenizer(tokenizer_folder)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(files, out.parent)
+    records.check(files)
+    disk.need(out.parent, sum(file.stat().st_size for file in files) * _TOKEN_BYTES_A_PACKED_BYTE)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         made = Path(scratch) / "shards"
         made.mkdir()
@@ -99,41 +99,11 @@ def corpus_files(sources: Iterable[Path]) -> list[Path]:
 
 
 def documents(file: Path) -> Iterator[tuple[str, str]]:
-    """Id and text of each line of a file. Corrupt when it is cut off, InvalidInput for a line that is no such record."""
-    number = 0
-    try:
-        with file.open("rb") as packed:
-            for number, line in enumerate(_lines(_unpacked(packed)), 1):
-                record = json.loads(line)
-                if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-                    raise InvalidInput(f"{file}, line {number}: not a record with `text`.")
-                yield str(record.get("id", number)), record["text"]
-    except (zstandard.ZstdError, EOFError) as error:
-        raise Corrupt(f"{file} is cut off or damaged after line {number}: make it again.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file}, line {number}: not valid JSON in UTF-8.") from error
-
-
-def _unpacked(packed: BinaryIO) -> Iterator[bytes]:
-    """Blocks of all frames of a file; EOFError when the last one has no end, which the library's own reader passes over."""
-    stream = zstandard.ZstdDecompressor().decompressobj()
-    while data := packed.read(1 << 20):
-        while data:
-            if stream.eof:
-                stream = zstandard.ZstdDecompressor().decompressobj()
-            yield stream.decompress(data)
-            data = stream.unused_data if stream.eof else b""
-    if not stream.eof:
-        raise EOFError
-
-
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for block in blocks:
-        *whole, rest = (rest + block).split(b"\n")
-        yield from (line for line in whole if line.strip())
-    if rest.strip():
-        yield rest
+    """Id and text of each record of a file. Corrupt when it is damaged, InvalidInput for a line that is no record with text."""
+    for number, record in enumerate(records.read(file), 1):
+        if not record.text:
+            raise InvalidInput(f"{file}, line {number}: a record without text. Prepare the corpus again.")
+        yield record.id or f"{file.name}:{number}", record.text
 
 
 def _write(
@@ -181,12 +151,3 @@ def _batches(files: list[Path]) -> Iterator[list[tuple[str, str]]]:
 def _split_of(identifier: str, validation_share: float) -> str:
     share = int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=8).digest()) / 2**64
     return "validation" if share < validation_share else "train"
-
-
-def _check_room(files: list[Path], where: Path) -> None:
-    needed = sum(file.stat().st_size for file in files) * _TOKEN_BYTES_A_PACKED_BYTE
-    free = shutil.disk_usage(where).free
-    if free < needed:
-        raise FailedPrecondition(
-            f"{where} has {free:,} bytes free; the token shards need about {needed:,}. Make room first."
-        )

@@ -1,11 +1,10 @@
 """What a run will take, told before it begins; what would fail later is refused here."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.errors import FailedPrecondition, InvalidInput
-from training import presets
+from mesh.errors import InvalidInput
+from training import disk, presets
 from training.pretraining.settings import PretrainSettings
 from training.pretraining.shards import TokenShards, open_shards
 
@@ -63,13 +62,7 @@ def check_disk(plan: Plan, settings: PretrainSettings, out: Path) -> None:
         kept += settings.steps // settings.keep_every_steps
     there = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) if out.is_dir() else 0
     needed = max(0, kept * plan.checkpoint_bytes - there)
-    where = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(where).free
-    if free < needed:
-        raise FailedPrecondition(
-            f"{where} has {_size(free)} free; {kept} checkpoints of {_size(plan.checkpoint_bytes)} need {_size(needed)}. "
-            "Make room, or lower keep_last or keep_every_steps."
-        )
+    disk.need(out, needed)
 
 
 def _size(count: float) -> str:

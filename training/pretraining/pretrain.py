@@ -67,10 +67,9 @@ def pretrain(
 
 
 def _config(settings: PretrainSettings, plan: Plan, tokenizer: TextTokenizer) -> Any:
+    """Without a token for padding: its embedding would learn nothing, and it may be the one that ends a text."""
     text = tokenizer.tokenizer
-    return presets.llama_config(
-        settings.shape, plan.vocabulary, text.bos_token_id, plan.shards.end_of_text_id, text.pad_token_id
-    )
+    return presets.llama_config(settings.shape, plan.vocabulary, text.bos_token_id, plan.shards.end_of_text_id, None)
 
 
 class _Run:
