@@ -10,6 +10,7 @@ import typer
 
 PARTS: tuple[str, ...] = (
     "training.collect.cli",
+    "training.prepare.cli",
     "training.tokenizer.cli",
     "training.pretraining.cli",
     "training.finetuning.cli",

@@ -117,6 +117,22 @@ def curves(title: str, x_label: str, series: Mapping[str, Sequence[tuple[float, 
     return Plot(title, x_label, "", x.ticks(), y.ticks(), lines=lines)
 
 
+def columns(title: str, y_label: str, values: Mapping[str, float]) -> Plot | None:
+    """A bar a name, numbered from 1 in their order. None without values above 0."""
+    if not values or max(values.values()) <= 0:
+        return None
+    y, width = _up(0, max(values.values())), _INNER_WIDTH / len(values)
+    bars = tuple(
+        Bar(
+            round(LEFT + place * width + 1, 2), y(value), round(max(width - 2, 1), 2), round(y(0) - y(value), 2), "series-0",
+            f"{name}: {value:,.6g}",
+        )
+        for place, (name, value) in enumerate(values.items())
+    )  # fmt: skip
+    ticks = tuple(Tick(round(LEFT + (place + 0.5) * width, 2), str(place + 1)) for place in range(len(values)))
+    return Plot(title, "", y_label, ticks, y.ticks(), bars)
+
+
 def gains(title: str, differences: Sequence[tuple[str, float]]) -> Plot | None:
     """What each query won or lost, in order, as one bar each. None when none did."""
     changed = sorted((gain, name) for name, gain in differences if gain)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mesh.errors import InvalidInput, NotFound
 from training.collect.polite import Pacing, PoliteClient, WebFile
@@ -22,7 +23,7 @@ class Input:
     pacing: Pacing | None = None
 
     @contextmanager
-    def open(self) -> Iterator[io.BufferedReader]:
+    def open(self) -> "Iterator[io.BufferedReader[Any]]":
         """Its bytes, from the beginning."""
         if self.path is not None:
             with self.path.open("rb") as file:
