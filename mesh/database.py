@@ -14,10 +14,12 @@ from typing import Any, TextIO
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, event, exc, func, pool, select
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, event, exc, func, inspect, pool, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from mesh.errors import Unavailable
+from mesh.errors import FailedPrecondition, Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another one on SQLite."""
@@ -34,8 +36,9 @@ def database_url(configured: str, data: Path, room: str) -> str:
 
 
 @asynccontextmanager
-async def open_database(url: str, room: str) -> AsyncIterator[AsyncEngine]:
-    """An engine on a migrated database; disposed of on leaving."""
+async def open_database(url: str, room: str, revision: str = "head") -> AsyncIterator[AsyncEngine]:
+    """An engine on a database that is migrated to a revision, forward or back; disposed of on leaving. FailedPrecondition for
+    one that a newer Murphey has migrated."""
     on_sqlite = url.startswith("sqlite")
     options = {} if on_sqlite else {"connect_args": _POSTGRES_OPTIONS, "pool_pre_ping": True}
     engine = create_async_engine(url, **options)
@@ -49,7 +52,7 @@ async def open_database(url: str, room: str) -> AsyncIterator[AsyncEngine]:
     try:
         with lock:
             async with engine.begin() as connection:
-                await connection.run_sync(_upgrade, room)
+                await connection.run_sync(_migrate, room, revision)
         yield engine
     finally:
         await engine.dispose()
@@ -78,14 +81,63 @@ def _locked(path: Path) -> TextIO:
     return lock
 
 
-def _upgrade(connection: Connection, room: str) -> None:
+def head_revision(room: str) -> str:
+    """The last one that this Murphey knows."""
+    return ScriptDirectory.from_config(_config(room)).get_current_head() or ""
+
+
+def check_revision(room: str, revision: str, where: str) -> None:
+    """FailedPrecondition for one that this Murphey does not know; `where` says what has it."""
+    known = [script.revision for script in ScriptDirectory.from_config(_config(room)).walk_revisions()]
+    if revision and revision not in known:
+        raise FailedPrecondition(
+            f"{where} is at revision {revision} of {room}, and this Murphey knows revisions up to {known[0]} only: a newer one "
+            "has changed it. Start that one, or restore a backup from before."
+        )
+
+
+def tables_of(room: str) -> list[str]:
+    """The names of a room's tables, as its migrations make them."""
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        _migrate(connection, room, "head")
+        names = inspect(connection).get_table_names()
+    engine.dispose()
+    return [name for name in names if name != _version_table(room)]
+
+
+def revision_of(connection: Connection, room: str) -> str:
+    """What a database has been migrated to; empty for one that never was."""
+    options = {"version_table": _version_table(room)}
+    return MigrationContext.configure(connection, opts=options).get_current_revision() or ""
+
+
+def _migrate(connection: Connection, room: str, revision: str) -> None:
     if connection.dialect.name == "postgresql":  # the same there, until the transaction ends
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"murphey.migrations.{room}", 0))))
+    config, now = _config(room), revision_of(connection, room)
+    check_revision(room, now, f"The database {connection.engine.url.render_as_string(hide_password=True)}")
+    config.attributes.update(connection=connection, version_table=_version_table(room))
+    (command.downgrade if _is_before(config, revision, now) else command.upgrade)(config, revision)
+
+
+def _is_before(config: Config, revision: str, now: str) -> bool:
+    """Whether a database has to go back to come to the revision."""
+    if revision == "head" or not now or revision == now:
+        return False
+    scripts = ScriptDirectory.from_config(config)
+    return revision in {script.revision for script in scripts.iterate_revisions(now, "base")} or revision == "base"
+
+
+def _config(room: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(importlib.resources.files(room) / "migrations"))
     config.set_main_option("path_separator", "os")
-    config.attributes.update(connection=connection, version_table=f"alembic_version_{room}")
-    command.upgrade(config, "head")
+    return config
+
+
+def _version_table(room: str) -> str:
+    return f"alembic_version_{room}"
 
 
 def _configure_sqlite(connection: Any, _: pool.ConnectionPoolEntry) -> None:

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from mesh.database import database_url, open_database
+from mesh.errors import FailedPrecondition
 
 MIGRATION = """
 from alembic import op
@@ -46,3 +47,24 @@ async def test_opening_migrates_and_opening_again_keeps_the_rows(room: str, tmp_
 
 def test_a_configured_url_wins() -> None:
     assert database_url("postgresql+asyncpg://db/murphey", Path("data"), "ingest") == "postgresql+asyncpg://db/murphey"
+
+
+async def test_a_database_that_a_newer_murphey_migrated_is_refused_with_both_revisions(
+    room: str, tmp_path: Path
+) -> None:
+    url = database_url("", tmp_path / "data", room)
+    async with open_database(url, room) as engine, engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version_notebook SET version_num = '0002'"))
+    with pytest.raises(
+        FailedPrecondition, match="revision 0002 of notebook, and this Murphey knows revisions up to 0001"
+    ):
+        async with open_database(url, room):
+            pass
+
+
+async def test_a_database_goes_back_to_a_revision_and_forward_again(room: str, tmp_path: Path) -> None:
+    url = database_url("", tmp_path / "data", room)
+    versions = text("SELECT version_num FROM alembic_version_notebook")
+    for revision, expected in (("0001", ["0001"]), ("base", []), ("head", ["0001"])):
+        async with open_database(url, room, revision) as engine, engine.begin() as connection:
+            assert (await connection.execute(versions)).scalars().all() == expected
