@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest.batches import table_key
 from ingest.catalog import object_keys
@@ -61,7 +62,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """What the database says is there: objects; versions with their chunks, None while these are on their way."""
 
     keys: set[str]
@@ -110,7 +111,7 @@ class Orphans:
                 mine = sa.and_(versions.c.collection == collection, versions.c.document == document)
                 await connection.execute(versions.delete().where(mine, versions.c.id == orphan.version))
 
-    async def _objects(self, before: _Known) -> AsyncIterator[Orphan]:
+    async def _objects(self, before: Known) -> AsyncIterator[Orphan]:
         listed = {item.key: item async for item in self.storage.list() if _owner(item.key) == self.tenant}
         after = await self._known()
         self.looked.objects = len(listed)
@@ -120,7 +121,7 @@ class Orphans:
         for key in sorted((before.wanted_keys & after.wanted_keys) - listed.keys()):
             yield Orphan(OrphanKind.MISSING_OBJECT, key, "", 1)
 
-    async def _chunks(self, before: _Known) -> AsyncIterator[Orphan]:
+    async def _chunks(self, before: Known) -> AsyncIterator[Orphan]:
         collections = set(await self.index.collections())
         stored: dict[tuple[str, str], StoredVersion] = {}
         for collection in sorted(collections):
@@ -179,29 +180,36 @@ class Orphans:
             rows = await connection.execute(query)
             return [Orphan(OrphanKind.ROW, document_name(row.collection, row.document), row.id, 1) for row in rows]
 
-    async def _known(self) -> _Known:
-        described = sa.select(
-            versions.c.collection, versions.c.document, versions.c.id, versions.c.raw_key, versions.c.text_key,
-            versions.c.chunk_count, documents.c.id.is_not(None).label("live"),
-        ).outerjoin(documents, VERSION_IS_LIVE).where(of_tenant(versions.c.collection, self.tenant))  # fmt: skip
-        on_their_way = sa.select(jobs.c.collection, jobs.c.document, jobs.c.version).join(runs, runs.c.id == jobs.c.run)
-        on_their_way = on_their_way.where(of_tenant(jobs.c.collection, self.tenant))
-        how_many = sa.select(sa.func.count()).select_from(documents)
-        how_many = how_many.where(of_tenant(documents.c.collection, self.tenant))
+    async def _known(self) -> Known:
         async with self.database.read() as connection:
-            rows = (await connection.execute(described)).all()
-            going = (await connection.execute(on_their_way)).all()
-            waiting = (await connection.execute(sa.select(runs.c.id))).scalars().all()
-            deleted = (await connection.execute(sa.select(discarded.c.key))).scalars().all()
-            counted = (await connection.execute(how_many)).scalar_one()
-        kept = {key for row in rows for key in object_keys(row.raw_key, row.text_key)}
-        wanted = {key for row in rows if row.live for key in (row.raw_key, row.text_key)}
-        chunks: dict[tuple[str, str], int | None] = {
-            (document_name(row.collection, row.document), row.version): None for row in going
-        }
-        chunks |= {(document_name(row.collection, row.document), row.id): row.chunk_count for row in rows if row.live}
-        keys = kept.union(deleted, map(table_key, waiting))
-        return _Known(keys, wanted - {""}, chunks, counted)
+            return await known(connection, self.tenant)
+
+
+async def known(connection: AsyncConnection, tenant: str | None) -> Known:
+    """As the database is now, of one tenant or of all."""
+    described = sa.select(
+        versions.c.collection, versions.c.document, versions.c.id, versions.c.raw_key, versions.c.text_key,
+        versions.c.chunk_count, documents.c.id.is_not(None).label("live"),
+    ).outerjoin(documents, VERSION_IS_LIVE)  # fmt: skip
+    on_their_way = sa.select(jobs.c.collection, jobs.c.document, jobs.c.version).join(runs, runs.c.id == jobs.c.run)
+    how_many = sa.select(sa.func.count()).select_from(documents)
+    if tenant is not None:
+        described = described.where(of_tenant(versions.c.collection, tenant))
+        on_their_way = on_their_way.where(of_tenant(jobs.c.collection, tenant))
+        how_many = how_many.where(of_tenant(documents.c.collection, tenant))
+    rows = (await connection.execute(described)).all()
+    going = (await connection.execute(on_their_way)).all()
+    waiting = (await connection.execute(sa.select(runs.c.id))).scalars().all()
+    deleted = (await connection.execute(sa.select(discarded.c.key))).scalars().all()
+    counted = (await connection.execute(how_many)).scalar_one()
+    kept = {key for row in rows for key in object_keys(row.raw_key, row.text_key)}
+    wanted = {key for row in rows if row.live for key in (row.raw_key, row.text_key)}
+    chunks: dict[tuple[str, str], int | None] = {
+        (document_name(row.collection, row.document), row.version): None for row in going
+    }
+    chunks |= {(document_name(row.collection, row.document), row.id): row.chunk_count for row in rows if row.live}
+    keys = kept.union(deleted, map(table_key, waiting))
+    return Known(keys, wanted - {""}, chunks, counted)
 
 
 def _owner(key: str) -> str:

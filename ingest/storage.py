@@ -17,8 +17,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
-from ingest.object_stores import open_store, reason
 from mesh.errors import Corrupt, Unavailable
+from mesh.object_stores import open_store, reason
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
 DELETED_AT_ONCE = READS_AT_ONCE = 16
@@ -58,6 +58,13 @@ class Storage:
         """Keeps bytes, or a file's."""
         try:
             await obstore.put_async(self._store, key, content)
+        except (BaseError, OSError) as error:
+            raise StorageAway(f"The object store cannot keep a file: {reason(error, self._url)}") from error
+
+    async def put_stream(self, key: str, pieces: AsyncIterator[bytes]) -> None:
+        """Keeps what comes piece by piece."""
+        try:
+            await obstore.put_async(self._store, key, pieces)
         except (BaseError, OSError) as error:
             raise StorageAway(f"The object store cannot keep a file: {reason(error, self._url)}") from error
 

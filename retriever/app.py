@@ -13,24 +13,23 @@ from mesh.server import main as serve
 from mesh.weights import known_embedders, resolve
 from murphey.retriever.v1 import retriever_pb2_grpc
 from retriever.building import Building
-from retriever.catalog import Catalog, FileCatalog
 from retriever.collections import Collections
-from retriever.corpus import CorpusVersions, ProcessCorpusVersions
 from retriever.embedding import Embedder, Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
+from retriever.moving.mover import Mover
+from retriever.moving.state import MoveFiles
 from retriever.named_embedders import NamedEmbedders
+from retriever.opening import open_stores
 from retriever.ordering import Ordering
 from retriever.query_vectors import QueryVectors
 from retriever.rerankers import late_interaction
 from retriever.reranking import Reranker, Rerankers
 from retriever.search import Searcher
-from retriever.service import NAME, RetrieverServicer
+from retriever.service import NAME, RetrieverServicer, Stored
 from retriever.settings import RetrieverSettings
-from retriever.stores.base import Store
 from retriever.stores.versioned import VersionedStore
 
-QDRANT_TIMEOUT_S = 30
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread that weighs words or pickles chunks may keep the event loop from Python's lock, at each of its turns."""
 
@@ -44,9 +43,8 @@ def main() -> None:
 @asynccontextmanager
 async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted]]:
     """The retriever, ready to be served; embedder and store are open inside."""
-    embedder, (store, catalog, versions) = await asyncio.gather(
-        asyncio.to_thread(open_embedder, settings), open_store(settings)
-    )
+    embedder, opened = await asyncio.gather(asyncio.to_thread(open_embedder, settings), open_stores(settings))
+    store = VersionedStore(opened.store, opened.versions)
     embedders = NamedEmbedders(
         embedder,
         {*settings.more_embedders, *known_embedders()},
@@ -57,21 +55,25 @@ async def open_service(settings: RetrieverSettings) -> AsyncIterator[list[Hosted
     rerankers = Rerankers(
         [settings.reranker, *settings.more_rerankers, late_interaction.NAME], partial(open_reranker, settings)
     )
+    collections = Collections(opened.catalog, store, embedders)
+    mover = Mover(collections, opened.store, MoveFiles(settings.data / settings.service / "moves"))
     try:
-        collections = Collections(catalog, store, embedders)
         await collections.open()
+        await mover.open()
         vectors = QueryVectors(ByteCache("queries", settings.query_cache_mb * MEGABYTE))
         searcher = Searcher(collections, vectors, store, Ordering(store, rerankers))
-        kept = KeptSearches(ByteCache("searches", settings.search_cache_mb * MEGABYTE), versions)
+        kept = KeptSearches(ByteCache("searches", settings.search_cache_mb * MEGABYTE), opened.versions)
         await collections.warm()
         await (await embedders.queue()).embed(["warm"], Purpose.QUERY)
         building = Building(collections, store, embedders)
         servicer = RetrieverServicer(
-            collections, Indexer(collections, store), searcher, building, embedders, kept, rerankers
-        )
+            collections, Indexer(collections, store), searcher, building, embedders, kept, rerankers,
+            Stored(opened.store, mover),
+        )  # fmt: skip
         add = partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer)
         yield [Hosted(NAME, add)]
     finally:
+        await mover.close()
         await rerankers.close()
         await embedders.close()
         await store.close()
@@ -127,38 +129,6 @@ def _converted(settings: RetrieverSettings, model: Path | str) -> tuple[Path, in
 
 def _on_cuda(settings: RetrieverSettings) -> bool:
     return settings.device == "cuda" or (settings.device == "auto" and _has_cuda())
-
-
-async def open_store(settings: RetrieverSettings) -> tuple[Store, Catalog, CorpusVersions]:
-    """The store with its catalog and the states of its contents."""
-    if settings.store == "server":
-        from qdrant_client import AsyncQdrantClient
-
-        from retriever.stores.server.catalog import ServerCatalog
-        from retriever.stores.server.corpus import ServerCorpusVersions
-        from retriever.stores.server.store import ServerStore
-
-        key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
-        client = AsyncQdrantClient(
-            url=settings.qdrant_url,
-            grpc_port=settings.qdrant_grpc_port,
-            prefer_grpc=True,
-            api_key=key,
-            timeout=QDRANT_TIMEOUT_S,
-            check_compatibility=False,
-        )
-        versions = ServerCorpusVersions(client)
-        return VersionedStore(ServerStore(client), versions), ServerCatalog(client), versions
-    from retriever.stores.edge.store import EdgeStore
-
-    state = settings.data / settings.service
-    store = await EdgeStore.open(
-        state / "indexes",
-        max_waiting_searches=settings.max_waiting_searches,
-        optimize_after_chunks=settings.optimize_after_chunks,
-    )
-    own = ProcessCorpusVersions()
-    return VersionedStore(store, own), FileCatalog(state / "catalog.json"), own
 
 
 def _has_cuda() -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -46,6 +46,8 @@ class CollectionRecord:
     """The one that was."""
     languages: tuple[str, ...] = ()
     """Those that documents were found in, where `language` is `auto`."""
+    store: str = ""
+    """The store that has all its indexes, `edge` or `server`; empty: the one of the settings."""
 
     @property
     def word_languages(self) -> tuple[str, ...]:
@@ -56,6 +58,11 @@ class CollectionRecord:
     def indexes(self) -> list["CollectionRecord"]:
         """All of them, the live one first."""
         return [self, *(index for index in (self.building, self.previous) if index is not None)]
+
+    def placed(self, store: str) -> "CollectionRecord":
+        """The same, in that store."""
+        beside = {name: found and found.placed(store) for name in _BESIDE for found in [getattr(self, name)]}
+        return replace(self, store=store, **beside)
 
     @property
     def index_version(self) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
+from murphey.retriever.v1.moving_pb2 import StoreKind
 from rich.markup import escape
 
 from mesh import place_messages, terminal
@@ -30,6 +31,7 @@ from mesh.filter_text import FilterOption, read_filter
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, RerankerOption, RerankOption, TargetOption
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
+from retriever import cli_move
 
 TIMEOUT_S = 60.0
 SHOWN_CHARACTERS = 300
@@ -49,6 +51,7 @@ CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Colle
 def register(root: typer.Typer) -> None:
     """Adds the retriever's commands to `murphey`."""
     root.command("search")(search)
+    cli_move.register(collections)
     root.add_typer(collections)
 
 
@@ -111,9 +114,9 @@ def list_collections(data: DataOption = DEFAULT_DATA, target: TargetOption = Non
         terminal.print_json({"collections": [_collection(each) for each in found]})
         return
     terminal.print_table(
-        ("collection", "chunks", "staged", "embedder", "language"),
+        ("collection", "chunks", "staged", "embedder", "language", "store"),
         (
-            [_id(each), str(each.chunk_count), str(each.staged_chunk_count), each.embedder, each.language]
+            [_id(each), str(each.chunk_count), str(each.staged_chunk_count), each.embedder, each.language, _store(each)]
             for each in found
         ),
     )
@@ -191,6 +194,10 @@ def _id(collection: pb.Collection) -> str:
     return collection.name.removeprefix("collections/")
 
 
+def _store(collection: pb.Collection) -> str:
+    return StoreKind.Name(collection.store).removeprefix("STORE_KIND_").lower()
+
+
 def _passage(passage: pb.Passage) -> dict[str, Any]:
     chunk = passage.chunk
     return {
@@ -226,6 +233,7 @@ def _collection(collection: pb.Collection) -> dict[str, Any]:
         "index_version": collection.index_version,
         "building": collection.building.index_version or None,
         "previous": collection.previous.index_version or None,
+        "store": _store(collection),
         "created": collection.create_time.ToJsonString(),
     }
 

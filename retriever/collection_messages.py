@@ -10,6 +10,7 @@ from murphey.retriever.v1 import retriever_pb2 as pb
 from retriever.building import NewIndex
 from retriever.catalog import CollectionRecord, Splitter
 from retriever.collections import NewCollection
+from retriever.move_messages import STORES
 from retriever.stores.base import Counts
 
 _SPLITTERS = {
@@ -46,9 +47,11 @@ def to_new_index(message: pb.BuildIndexRequest) -> NewIndex:
     )
 
 
-def collection_message(record: CollectionRecord, counts: Sequence[Counts], default_tokens: int) -> pb.Collection:
+def collection_message(
+    record: CollectionRecord, counts: Sequence[Counts], default_tokens: int, default_store: str = "edge"
+) -> pb.Collection:
     """A collection, for people to see. `counts` are those of its indexes, in order; `default_tokens` is what the embedder
-    reads where the record does not say."""
+    reads, and `default_store` where it is, where the record does not say."""
     created = Timestamp()
     created.FromDatetime(record.created)
     beside = {
@@ -70,6 +73,7 @@ def collection_message(record: CollectionRecord, counts: Sequence[Counts], defau
         max_embedder_tokens=record.max_tokens or default_tokens,
         building=beside.get(id(record.building)),
         previous=beside.get(id(record.previous)),
+        store=STORES[record.store or default_store],
     )
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
@@ -12,9 +13,10 @@ from mesh.access import tenants
 from mesh.cache_messages import to_use
 from mesh.errors import InvalidInput
 from mesh.names import collection_id
+from murphey.retriever.v1 import moving_pb2, stored_chunks_pb2
 from murphey.retriever.v1 import retriever_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceServicer
-from retriever import collection_messages, messages, rerank_messages
+from retriever import collection_messages, messages, move_messages, rerank_messages, stored_messages
 from retriever.bounds import check_count, check_texts
 from retriever.building import Building
 from retriever.catalog import CollectionRecord
@@ -23,10 +25,12 @@ from retriever.collections import Collections
 from retriever.embedding import Purpose
 from retriever.indexing import Indexer
 from retriever.kept_searches import KeptSearches
+from retriever.moving.mover import Mover
 from retriever.named_embedders import NamedEmbedders
 from retriever.reranking import Rerankers
 from retriever.search import Question, Searcher
 from retriever.stores.base import Counts
+from retriever.stores.placed import PlacedStore
 
 NAME = "murphey.retriever.v1.RetrieverService"
 MAX_CHUNKS, MAX_TEXTS, MAX_DOCUMENTS = 2_048, 2_048, 1_000
@@ -36,6 +40,14 @@ _PURPOSES = {
     pb.EMBED_PURPOSE_QUERY: Purpose.QUERY,
 }
 Context = grpc.aio.ServicerContext
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The store itself, and what moves collections in it."""
+
+    store: PlacedStore
+    mover: Mover
 
 
 class RetrieverServicer(RetrieverServiceServicer):
@@ -50,9 +62,11 @@ class RetrieverServicer(RetrieverServiceServicer):
         embedders: NamedEmbedders,
         kept: KeptSearches,
         rerankers: Rerankers,
+        stored: Stored,
     ) -> None:
         self._collections, self._indexer, self._searcher, self._embedders = collections, indexer, searcher, embedders
         self._building, self._kept, self._rerankers = building, kept, rerankers
+        self._store, self._mover, self._default_store = stored.store, stored.mover, stored.store.default
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         use = to_use(request.cache, "cache")
@@ -150,6 +164,28 @@ class RetrieverServicer(RetrieverServiceServicer):
         record = await self._building.drop(collection, request.index_version, keep=request.keep)
         return pb.DropIndexResponse(collection=await self._shown(record))
 
+    async def ReadChunks(
+        self, request: stored_chunks_pb2.ReadChunksRequest, context: Context
+    ) -> stored_chunks_pb2.ReadChunksResponse:
+        if len(request.documents) > MAX_DOCUMENTS:
+            raise InvalidInput(f"At most {MAX_DOCUMENTS} documents at a time.", field="documents")
+        page = await self._store.page(
+            request.index, staged=request.staged, after=request.after, documents=list(request.documents)
+        )
+        message = await asyncio.to_thread(stored_messages.to_message, page.chunks)
+        return stored_chunks_pb2.ReadChunksResponse(page=message, after=page.after)
+
+    async def MoveCollection(
+        self, request: moving_pb2.MoveCollectionRequest, context: Context
+    ) -> AsyncIterator[moving_pb2.MoveCollectionResponse]:
+        wanted = move_messages.to_move(request)
+        moving = self._mover.move(
+            wanted.collection, wanted.store, questions_asked=wanted.questions, least_agreement=wanted.agreement
+        )
+        async with aclosing(moving):  # a caller that leaves ends it here
+            async for progress in moving:
+                yield move_messages.progress_message(progress)
+
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         check_count("texts", len(request.texts), MAX_TEXTS)
         check_texts(request.texts)
@@ -193,7 +229,8 @@ class RetrieverServicer(RetrieverServiceServicer):
 
     async def _shown(self, record: CollectionRecord) -> pb.Collection:
         counts = [await self._collections.counts(index) for index in record.indexes]
-        return collection_messages.collection_message(record, counts, self._embedders.default.max_tokens)
+        default_tokens = self._embedders.default.max_tokens
+        return collection_messages.collection_message(record, counts, default_tokens, self._default_store)
 
 
 def _stored_message(version: DocumentVersion, counts: Counts) -> pb.StoredVersion:

@@ -2,12 +2,12 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from mesh.settings import ServiceSettings
+from retriever.qdrant_settings import QdrantSettings
 
 
-class RetrieverSettings(ServiceSettings):
+class RetrieverSettings(QdrantSettings):
     """Default < murphey.toml `[retriever]` < `MURPHEY_RETRIEVER_*` < flag."""
 
     service: ClassVar[str] = "retriever"
@@ -40,11 +40,9 @@ class RetrieverSettings(ServiceSettings):
     )
 
     store: Literal["edge", "server"] = Field(
-        default="edge", description="Qdrant inside this process, or a Qdrant server."
+        default="edge",
+        description="Where new collections go: Qdrant inside this process, or a Qdrant server (`qdrant_…`).",
     )
-    qdrant_url: str = Field(default="http://127.0.0.1:6333", description="The server of the store `server`.")
-    qdrant_grpc_port: int = Field(default=6334, ge=1, le=65535, description="The server's gRPC port.")
-    qdrant_api_key: SecretStr | None = Field(default=None, description="The server's API key.")
     max_waiting_searches: int = Field(
         default=1_024, ge=1, description="Searches that may wait for the store before more are refused."
     )

@@ -11,10 +11,10 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from ingest.documents import Metadata
-from ingest.object_stores import open_store, reason
 from ingest.origins.pacing import Pace, paced
 from ingest.sources import PIECE_BYTES, STORES, Changed, Identity, Source, Unreadable, named
 from mesh.errors import InvalidInput
+from mesh.object_stores import open_store, reason
 
 ANSWER_S = 60.0
 """How long a store may take to begin an answer, its client's own retries included."""

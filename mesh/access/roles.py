@@ -44,10 +44,10 @@ _METHODS: dict[str, dict[Scope, tuple[str, ...]]] = {
     "murphey.retriever.v1.RetrieverService": {
         Scope.READ: ("Search", "Rerank", "GetCollection", "ListCollections"),
         Scope.WRITE: ("CreateCollection",),
-        Scope.ADMIN: ("DeleteCollection",),
+        Scope.ADMIN: ("DeleteCollection", "MoveCollection"),
         Scope.INTERNAL: (
             "UpsertChunks", "PublishDocuments", "SetDocumentMetadata", "DeleteChunks", "ListStoredVersions",
-            "GetCorpusVersion", "BuildIndex", "SwapIndex", "DropIndex", "Embed",
+            "GetCorpusVersion", "BuildIndex", "SwapIndex", "DropIndex", "ReadChunks", "Embed",
         ),
     },
     "murphey.generator.v1.GeneratorService": {

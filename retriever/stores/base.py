@@ -65,6 +65,14 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """Chunks by their id, with their vectors, and where the next page begins; empty where there is none."""
+
+    chunks: list[IndexedChunk]
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class OfDocuments:
     """All chunks of these documents, every version."""
 
@@ -135,6 +143,11 @@ class Store(Protocol):
 
     async def count(self, index: str) -> Counts:
         """Exact counts."""
+        ...
+
+    async def page(self, index: str, *, staged: bool, after: str = "", documents: Sequence[str] = ()) -> Page:
+        """The published or the staged chunks from `after` on, all or those of some documents. A chunk that is there all the
+        time is on exactly one page; what changes meanwhile may be on one or not."""
         ...
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.corpus import CorpusVersions
 from retriever.filters import Kind
-from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, Store, StoreQuery, Window
+from retriever.stores.base import Counts, Hit, IndexedChunk, Page, Selection, Store, StoreQuery, Window
 
 Result = TypeVar("Result")
 
@@ -55,6 +55,9 @@ class VersionedStore:
 
     async def count(self, index: str) -> Counts:
         return await self._store.count(index)
+
+    async def page(self, index: str, *, staged: bool, after: str = "", documents: Sequence[str] = ()) -> Page:
+        return await self._store.page(index, staged=staged, after=after, documents=documents)
 
     async def close(self) -> None:
         await asyncio.gather(*self._writes, return_exceptions=True)

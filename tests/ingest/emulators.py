@@ -24,7 +24,7 @@ import pytest
 from obstore.exceptions import BaseError
 
 from bench.local_mesh import free_port
-from ingest.object_stores import open_store
+from mesh.object_stores import open_store
 
 READY_WITHIN_S = 60
 VENV = Path(sys.prefix)

@@ -35,12 +35,14 @@ from retriever.reranking import Rerankers
 from retriever.search import Searcher
 from retriever.service import NAME, RetrieverServicer
 from retriever.settings import RetrieverSettings
+from retriever.stores.base import Store
 from retriever.stores.edge.store import EdgeStore
 from retriever.stores.server.catalog import ServerCatalog
 from retriever.stores.server.corpus import ServerCorpusVersions
 from retriever.stores.server.store import ServerStore
 from retriever.stores.versioned import VersionedStore
 from tests.retriever.fakes import FakeRerankers, MoreWordsEmbedder, WordsEmbedder
+from tests.retriever.moves import stored_in
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ async def serving_real_retriever(
     **settings: Any,
 ) -> AsyncIterator[RealRetriever]:
     """One of its own."""
-    store, catalog, versions = await _opened(store_name, folder)
+    inner, catalog, versions = await _opened(store_name, folder)
+    store = VersionedStore(inner, versions)
     words, small = WordsEmbedder(slices_at_once=2), MoreWordsEmbedder(slices_at_once=2, name="small")
     words.max_tokens = small.max_tokens = 256
     embedders = NamedEmbedders(words, ["small"], lambda _: small)
@@ -93,7 +96,7 @@ async def serving_real_retriever(
         collections, Indexer(collections, store),
         Searcher(collections, QueryVectors(ByteCache("queries", 0)), store, Ordering(store, rerankers)),
         Building(collections, store, embedders), embedders, KeptSearches(ByteCache("searches", 0), versions),
-        rerankers,
+        rerankers, stored_in(store_name, inner, collections, folder),
     )  # fmt: skip
     hosted = Hosted(NAME, partial(add_RetrieverServiceServicer_to_server, servicer))
     chosen = RetrieverSettings(**{"data": folder, "drain_s": 0, **settings})
@@ -105,12 +108,10 @@ async def serving_real_retriever(
     await store.close()
 
 
-async def _opened(name: str, folder: Path) -> tuple[VersionedStore, Catalog, CorpusVersions]:
+async def _opened(name: str, folder: Path) -> tuple[Store, Catalog, CorpusVersions]:
     if name == "edge":
-        versions = ProcessCorpusVersions()
-        store = VersionedStore(await EdgeStore.open(folder / "indexes"), versions)
-        return store, FileCatalog(folder / "catalog.json"), versions
+        catalog = FileCatalog(folder / "catalog.json")
+        return await EdgeStore.open(folder / "indexes"), catalog, ProcessCorpusVersions()
     url = os.environ.get("MURPHEY_TEST_QDRANT_URL")
     client = AsyncQdrantClient(url=url, prefer_grpc=True) if url else AsyncQdrantClient(":memory:")
-    states = ServerCorpusVersions(client)
-    return VersionedStore(ServerStore(client), states), ServerCatalog(client), states
+    return ServerStore(client), ServerCatalog(client), ServerCorpusVersions(client)

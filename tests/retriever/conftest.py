@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 from qdrant_client import AsyncQdrantClient
 
+from bench.qdrant_stand_in import standing_in
 from mesh.caching import ByteCache
 from mesh.server import Hosted, serving
 from mesh.weights import resolve
@@ -34,6 +36,7 @@ from retriever.stores.edge.store import EdgeStore
 from retriever.stores.server.store import ServerStore
 from retriever.stores.versioned import VersionedStore
 from tests.retriever.fakes import FakeRerankers, WordsEmbedder, open_fake
+from tests.retriever.moves import Retriever, opened, stored_in
 
 
 def shared_data() -> Path:
@@ -59,18 +62,24 @@ async def edge_store(tmp_path: Path) -> AsyncIterator[EdgeStore]:
     await store.close()
 
 
-@pytest_asyncio.fixture(params=["edge", "server"], scope="module", loop_scope="module")
+@pytest_asyncio.fixture(params=["edge", "server", "grpc"], scope="module", loop_scope="module")
 async def opened_store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Store]:
-    """Each store. MURPHEY_TEST_QDRANT_URL names a real server to test `server` against."""
-    if request.param == "edge":
-        opened: Store = await EdgeStore.open(tmp_path_factory.mktemp("edge") / "indexes")
-    else:
-        url = os.environ.get("MURPHEY_TEST_QDRANT_URL")
-        opened = ServerStore(AsyncQdrantClient(url=url, prefer_grpc=True) if url else AsyncQdrantClient(":memory:"))
-    yield opened
-    await opened.close()
+    """Each store. `server`: the client's local mode, or what MURPHEY_TEST_QDRANT_URL names; `grpc`: Qdrant's own protocol."""
+    folder = tmp_path_factory.mktemp(request.param)
+    async with AsyncExitStack() as stack:
+        if request.param == "edge":
+            opened: Store = await EdgeStore.open(folder / "indexes")
+        elif request.param == "grpc":
+            _, port = await stack.enter_async_context(standing_in(folder))
+            url = "http://127.0.0.1:6333"
+            opened = ServerStore(AsyncQdrantClient(url, grpc_port=port, prefer_grpc=True, check_compatibility=False))
+        else:
+            url = os.environ.get("MURPHEY_TEST_QDRANT_URL")
+            opened = ServerStore(AsyncQdrantClient(url=url, prefer_grpc=True) if url else AsyncQdrantClient(":memory:"))
+        yield opened
+        await opened.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -106,11 +115,34 @@ async def served(tmp_path: Path, edge_store: EdgeStore) -> AsyncIterator[Served]
     kept = KeptSearches(ByteCache("searches", 100_000), versions)
     building = Building(collections, store, embedders)
     servicer = RetrieverServicer(
-        collections, Indexer(collections, store), searcher, building, embedders, kept, rerankers
-    )
+        collections, Indexer(collections, store), searcher, building, embedders, kept, rerankers,
+        stored_in("edge", edge_store, collections, tmp_path),
+    )  # fmt: skip
     hosted = Hosted(NAME, partial(retriever_pb2_grpc.add_RetrieverServiceServicer_to_server, servicer))
     settings = RetrieverSettings(data=tmp_path, drain_s=0)
     async with serving(settings, [hosted]) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Served(RetrieverServiceStub(channel), embedder, edge_store, fakes)
     await rerankers.close()
     await embedders.close()
+
+
+@pytest.fixture(params=["local", "grpc"])
+async def qdrant(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncQdrantClient]:
+    """`local`: the client's local mode, or the server that MURPHEY_TEST_QDRANT_URL names. `grpc`: Qdrant's own protocol."""
+    async with AsyncExitStack() as stack:
+        if request.param == "grpc":
+            _, port = await stack.enter_async_context(standing_in(tmp_path / "peer"))
+            url = "http://127.0.0.1:6333"
+            yield AsyncQdrantClient(url, grpc_port=port, prefer_grpc=True, check_compatibility=False)
+        else:
+            url = os.environ.get("MURPHEY_TEST_QDRANT_URL")
+            yield AsyncQdrantClient(url=url, prefer_grpc=True) if url else AsyncQdrantClient(":memory:")
+
+
+@pytest.fixture
+async def filled(tmp_path: Path, qdrant: AsyncQdrantClient) -> AsyncIterator[Retriever]:
+    """With 300 documents published, ten of them as new versions still on their way."""
+    async with opened(tmp_path, qdrant) as retriever:
+        await retriever.put(*range(300))
+        await retriever.put(*range(10), version="2", staged=True)
+        yield retriever

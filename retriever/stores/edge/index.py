@@ -20,7 +20,7 @@ from retriever.stores.base import Counts, OfIds, Selection, StoreQuery, Window
 from retriever.stores.edge import operations as ops
 from retriever.stores.edge import pointer
 from retriever.stores.edge.journal import Journal
-from retriever.stores.edge.operations import ROWS_AT_ONCE, Operation, Upsert
+from retriever.stores.edge.operations import PAGE_ROWS, ROWS_AT_ONCE, Operation, Row, Upsert
 from retriever.stores.edge.rebuild import Phase, Rebuild
 from retriever.stores.edge.shard import EDGE, FoundPoint, Payload, Shard
 from retriever.stores.edge.staging import Staging
@@ -150,6 +150,10 @@ class Index:
     def staged_versions(self) -> dict[DocumentVersion, int]:
         """How many chunks of each version wait to be published."""
         return self._staging.versions()
+
+    def page(self, staged: bool, after: str, documents: Sequence[str]) -> tuple[list[Row], str]:
+        """Published or staged chunks with their vectors, by their id."""
+        return (self._staging if staged else self._shard).page(after, documents, PAGE_ROWS)
 
     def count(self) -> Counts:
         """Exact counts."""

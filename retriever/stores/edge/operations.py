@@ -13,13 +13,17 @@ import qdrant_edge as q
 
 from retriever.chunks import Description, DocumentVersion
 from retriever.filters import Kind
+from retriever.sparse import SparseVector
 from retriever.stores import conditions
 from retriever.stores.base import IndexedChunk, Selection
 from retriever.stores.edge.shard import EDGE, INDEX_TYPES
-from retriever.stores.payload import COLUMN_INDEXES, DENSE, SPARSE, column, metadata_columns, to_payload
+from retriever.stores.payload import COLUMN_INDEXES, DENSE, SPARSE, column, metadata_columns, to_chunk, to_payload
 
 ROWS_AT_ONCE = 32
 """Points in one update: searches wait for it, about 3 ms."""
+
+PAGE_ROWS = 128
+"""Points in one answer, with their vectors; searches wait for it as well."""
 
 Row = tuple[str, dict[str, Any], bytes, list[int], list[float]]
 """A chunk as it travels: id, payload, dense vector as float32, its words and their weights. Pickled in a seventh of the
@@ -80,6 +84,13 @@ def to_row(item: IndexedChunk) -> Row:
     """The chunk with its vectors."""
     dense = np.asarray(item.dense, np.float32).tobytes()
     return item.chunk.id, to_payload(item.chunk), dense, item.sparse.indices, item.sparse.values
+
+
+def from_row(row: Row) -> IndexedChunk:
+    """The chunk that `to_row` was given."""
+    point_id, payload, dense, words, weights = row
+    vector: Any = np.frombuffer(dense, np.float32)  # a row of numbers
+    return IndexedChunk(to_chunk(point_id, payload), vector, SparseVector(words, weights))
 
 
 def in_steps(operation: Operation) -> bool:

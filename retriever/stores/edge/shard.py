@@ -11,7 +11,7 @@ import qdrant_edge as q
 from retriever.chunks import DocumentVersion
 from retriever.sparse import SparseVector
 from retriever.stores import conditions, fusion
-from retriever.stores.base import Mode, StoreQuery, Window
+from retriever.stores.base import Mode, OfDocuments, StoreQuery, Window
 from retriever.stores.conditions import Dialect
 from retriever.stores.hits import dense_score
 from retriever.stores.payload import DENSE, FIXED_INDEXES, SPARSE
@@ -157,6 +157,17 @@ class Shard:
         found = [DocumentVersion(payload["document"], payload["version"]) for payload in payloads]
         return found, str(offset) if offset is not None else None
 
+    def page(
+        self, after: str, documents: Sequence[str], size: int
+    ) -> tuple[list[tuple[str, Payload, bytes, list[int], list[float]]], str]:
+        """Points with all their vectors (`operations.Row`), and the first of the next page."""
+        chosen = conditions.selected(OfDocuments(tuple(documents)), EDGE) if documents else None
+        request = q.ScrollRequest(
+            offset=after or None, limit=size, filter=chosen, with_payload=True, with_vector=[DENSE, SPARSE]
+        )
+        records, offset = self._shard.scroll(request)
+        return [_row(record) for record in records], str(offset) if offset is not None else ""
+
     def count(self, condition: q.Filter | None = None) -> int:
         """Exact."""
         return self._shard.count(q.CountRequest(filter=condition))
@@ -206,6 +217,14 @@ def _found(point: q.ScoredPoint, query: StoreQuery) -> FoundPoint:
 
 def _id(number: int) -> str:
     return str(UUID(int=number))
+
+
+def _row(record: q.Record) -> tuple[str, Payload, bytes, list[int], list[float]]:
+    vectors: Any = record.vector
+    words = vectors.get(SPARSE)
+    dense = np.asarray(vectors[DENSE], np.float32).tobytes()
+    indices, values = (list(words.indices), list(words.values)) if words is not None else ([], [])
+    return str(record.id), record.payload or {}, dense, indices, values
 
 
 def _dense(record: q.Record) -> list[float]:

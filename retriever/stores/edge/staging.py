@@ -87,6 +87,14 @@ class Staging:
             ]
         return found
 
+    def page(self, after: str, documents: Sequence[str], size: int) -> tuple[list[Row], str]:
+        """Staged chunks by id, from `after` on, and the first of the next page."""
+        marks = ",".join("?" * len(documents))
+        chosen = f" AND document IN ({marks})" if documents else ""
+        question = f"SELECT * FROM staged WHERE id >= ?{chosen} ORDER BY id LIMIT ?"  # noqa: S608 - only marks
+        found = self._database.execute(question, (after, *documents, size + 1)).fetchall()
+        return [_row(*row) for row in found[:size]], found[size][0] if len(found) > size else ""
+
     def versions(self) -> dict[DocumentVersion, int]:
         """How many chunks each version has."""
         rows = self._database.execute("SELECT document, version, count(*) FROM staged GROUP BY document, version")

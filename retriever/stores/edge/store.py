@@ -13,9 +13,9 @@ from typing import Any
 from mesh.errors import FailedPrecondition, MurpheyError, Overloaded
 from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import Kind
-from retriever.stores.base import Counts, Hit, IndexedChunk, Selection, StoreQuery, Window
+from retriever.stores.base import Counts, Hit, IndexedChunk, Page, Selection, StoreQuery, Window
 from retriever.stores.edge.keeper import IndexKeeper
-from retriever.stores.edge.operations import Upsert, to_row
+from retriever.stores.edge.operations import Row, Upsert, from_row, to_row
 from retriever.stores.edge.shard import FoundPoint
 from retriever.stores.hits import arrange, merged
 from retriever.stores.payload import to_chunk
@@ -132,6 +132,10 @@ class EdgeStore:
 
     async def count(self, index: str) -> Counts:
         return await self._keeper(index).read("count")
+
+    async def page(self, index: str, *, staged: bool, after: str = "", documents: Sequence[str] = ()) -> Page:
+        found: tuple[list[Row], str] = await self._write(index, "page", staged, after, list(documents))
+        return Page([from_row(row) for row in found[0]], found[1])
 
     async def close(self) -> None:
         self._closing_unused.cancel()

@@ -14,6 +14,9 @@ from retriever.stores.conditions import Dialect
 PREFIX = "murphey--"
 """Before every name in Qdrant, so that a server can be shared."""
 
+_AWAY = "The Qdrant server cannot be reached. Is it running, and are qdrant_url and, with TLS, qdrant_ca right?"
+_REFUSED = "The Qdrant server refuses the retriever: look at qdrant_api_key."
+
 
 def _times(path: str, **bounds: str | None) -> models.FieldCondition:
     return models.FieldCondition(key=path, range=models.DatetimeRange.model_validate(bounds))
@@ -44,7 +47,7 @@ def translated(what: str) -> Iterator[None]:
     except ResourceExhaustedResponse as error:
         raise Overloaded("The Qdrant server has no room now.", retry_after_s=error.retry_after_s) from error
     except ResponseHandlingException as error:
-        raise Unavailable("The Qdrant server cannot be reached. Is it running, and is qdrant_url right?") from error
+        raise Unavailable(_AWAY) from error
     except ValueError as error:
         if "not found" in str(error):  # how the client's local mode says it
             raise NotFound(f"There is no {what}.") from error
@@ -57,7 +60,7 @@ def _by_status(status: int, what: str) -> MurpheyError:
     if status in (429, 503):
         return Overloaded("The Qdrant server has no room now.")
     if status in (401, 403):
-        return Unavailable("The Qdrant server refuses the retriever: set qdrant_api_key.")
+        return Unavailable(_REFUSED)
     return Internal(f"The Qdrant server answered with status {status}.")
 
 
@@ -67,7 +70,7 @@ def _by_code(code: grpc.StatusCode, what: str) -> MurpheyError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Overloaded("The Qdrant server has no room now.")
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        return Unavailable("The Qdrant server refuses the retriever: set qdrant_api_key.")
+        return Unavailable(_REFUSED)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return Unavailable("The Qdrant server cannot be reached. Is it running, and is qdrant_url right?")
+        return Unavailable(_AWAY)
     return Internal(f"The Qdrant server answered {code.name}.")

@@ -17,7 +17,7 @@ from retriever.chunks import Chunk, Description, DocumentVersion
 from retriever.filters import Kind
 from retriever.sparse import SparseVector
 from retriever.stores import conditions, fusion
-from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, Selection, StoreQuery, Window
+from retriever.stores.base import Counts, Hit, IndexedChunk, Mode, OfDocuments, Page, Selection, StoreQuery, Window
 from retriever.stores.hits import arrange, dense_score, merged
 from retriever.stores.payload import (
     COLUMN_INDEXES,
@@ -27,8 +27,9 @@ from retriever.stores.payload import (
     column,
     metadata_columns,
     to_chunk,
-    to_payload,
 )
+from retriever.stores.server.options import DEFAULT_OPTIONS, ServerOptions
+from retriever.stores.server.points import from_record, to_point
 from retriever.stores.server.qdrant import PREFIX, SERVER, translated
 
 CHUNKS_AT_ONCE = 256
@@ -39,15 +40,15 @@ _INDEX_TYPES = {kind.value: kind for kind in models.PayloadSchemaType}
 class ServerStore:
     """Indexes on a Qdrant server. `client` is closed with the store."""
 
-    def __init__(self, client: AsyncQdrantClient) -> None:
-        self._client = client
+    def __init__(self, client: AsyncQdrantClient, options: ServerOptions = DEFAULT_OPTIONS) -> None:
+        self._client, self._options = client, options
         self._hidden: dict[str, list[models.Filter]] = {}
         self._searches: dict[str, set[asyncio.Future[Any]]] = {}
 
     async def create_index(self, index: str, dimensions: int) -> None:
         with translated(f"index {index!r}"):
-            await self._create(_live(index), dimensions, models.HnswConfigDiff())
-            await self._create(_staged(index), dimensions, models.HnswConfigDiff(m=0))
+            await self._create(_live(index), dimensions, self._options.hnsw, self._options.dense)
+            await self._create(_staged(index), dimensions, models.HnswConfigDiff(m=0), {})
 
     async def drop_index(self, index: str) -> None:
         with translated(f"index {index!r}"):
@@ -64,7 +65,7 @@ class ServerStore:
 
     async def upsert(self, index: str, chunks: Sequence[IndexedChunk], *, staged: bool) -> None:
         with translated(f"index {index!r}"):
-            await self._client.upsert(_staged(index) if staged else _live(index), [_point(item) for item in chunks])
+            await self._client.upsert(_staged(index) if staged else _live(index), [to_point(item) for item in chunks])
             if not staged:
                 ids: list[Any] = [item.chunk.id for item in chunks]
                 await self._client.delete(_staged(index), models.PointIdsList(points=ids))
@@ -160,13 +161,16 @@ class ServerStore:
             wanted = models.SparseVector(indices=vector.indices, values=vector.values)
         using = SPARSE if isinstance(vector, SparseVector) else DENSE
         found = await self._client.query_points(
-            name, query=wanted, using=using, query_filter=condition, limit=limit, with_payload=with_payload
-        )
+            name, query=wanted, using=using, query_filter=condition, limit=limit, with_payload=with_payload,
+            search_params=self._options.search if using == DENSE else None, consistency=self._options.consistency,
+        )  # fmt: skip
         return found.points
 
     async def _points(self, name: str, ids: Sequence[str]) -> dict[str, tuple[Chunk, Sequence[float]]]:
         """Chunks with their dense vectors by id; one that was deleted meanwhile is not there."""
-        records = await self._client.retrieve(name, list(ids), with_vectors=[DENSE])
+        records = await self._client.retrieve(
+            name, list(ids), with_vectors=[DENSE], consistency=self._options.consistency
+        )
         vectors: dict[str, Any] = {str(record.id): record.vector for record in records}
         return {str(r.id): (to_chunk(str(r.id), r.payload or {}), vectors[str(r.id)][DENSE]) for r in records}
 
@@ -192,17 +196,28 @@ class ServerStore:
             live, staged = await asyncio.gather(self._client.count(_live(index)), self._client.count(_staged(index)))
         return Counts(live.count, staged.count)
 
+    async def page(self, index: str, *, staged: bool, after: str = "", documents: Sequence[str] = ()) -> Page:
+        condition = conditions.selected(OfDocuments(tuple(documents)), SERVER) if documents else None
+        with translated(f"index {index!r}"):
+            records, offset = await self._client.scroll(
+                _staged(index) if staged else _live(index), condition, limit=CHUNKS_AT_ONCE, offset=after or None,
+                with_vectors=True, consistency=self._options.consistency,
+            )  # fmt: skip
+        return Page([from_record(record) for record in records], str(offset) if offset is not None else "")
+
     async def close(self) -> None:
         await self._client.close()
 
-    async def _create(self, name: str, dimensions: int, hnsw: models.HnswConfigDiff) -> None:
+    async def _create(self, name: str, dimensions: int, hnsw: models.HnswConfigDiff, dense: Mapping[str, Any]) -> None:
         if await self._client.collection_exists(name):
             return
         await self._client.create_collection(
             name,
-            vectors_config={DENSE: models.VectorParams(size=dimensions, distance=models.Distance.COSINE)},
+            vectors_config={DENSE: models.VectorParams(size=dimensions, distance=models.Distance.COSINE, **dense)},
             sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             hnsw_config=hnsw,
+            **self._options.storage,
+            **self._options.replication,
         )
         for path, kind in FIXED_INDEXES.items():
             await self._client.create_payload_index(name, path, _INDEX_TYPES[kind])
@@ -259,6 +274,7 @@ class ServerStore:
                 offset=offset,
                 with_vectors=with_vectors,
                 with_payload=with_payload,
+                consistency=self._options.consistency,
             )
             for record in records:
                 yield record
@@ -272,9 +288,3 @@ def _live(index: str) -> str:
 
 def _staged(index: str) -> str:
     return f"{PREFIX}{index}--staged"
-
-
-def _point(item: IndexedChunk) -> models.PointStruct:
-    sparse = models.SparseVector(indices=item.sparse.indices, values=item.sparse.values)
-    vectors: dict[str, Any] = {DENSE: [float(number) for number in item.dense], SPARSE: sparse}
-    return models.PointStruct(id=item.chunk.id, vector=vectors, payload=to_payload(item.chunk))

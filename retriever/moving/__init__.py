@@ -1,0 +1,1 @@
+"""Moves a collection between stores, while it is used."""
