@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
-from murphey.retriever.v1.moving_pb2 import StoreKind
 from rich.markup import escape
 
 from mesh import place_messages, terminal
@@ -30,6 +29,7 @@ from mesh.errors import translated
 from mesh.filter_text import FilterOption, read_filter
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, RerankerOption, RerankOption, TargetOption
 from murphey.retriever.v1 import retriever_pb2 as pb
+from murphey.retriever.v1.moving_pb2 import StoreKind
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
 from retriever import cli_move
 
