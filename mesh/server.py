@@ -46,10 +46,15 @@ LAME_DUCK_S = 0.5
 """A server that stops still takes calls for so long after it has said NOT_SERVING: those that are on their way to it would be
 refused otherwise."""
 
+HANDSHAKE_MS = 10_000
+"""For TLS and the first frames: whoever connects and says nothing is cut off."""
+
 _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.max_connection_age_ms", 30 * 60_000),

@@ -1,6 +1,7 @@
 """Tokens of completions, counted for the tenant that asks."""
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -20,7 +21,7 @@ from tests.generator.fakes import CONTEXT_TOKENS, Script
 LIMITS = AdmissionLimits(2, 4 * CONTEXT_TOKENS, 4 * CONTEXT_TOKENS)
 
 
-def request(text: str, **sampling: int) -> pb.GenerateRequest:
+def request(text: str, **sampling: Any) -> pb.GenerateRequest:
     return pb.GenerateRequest(prompt=pb.Prompt(text=text), sampling=sampling_pb2.SamplingParams(**sampling))
 
 

@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // clients may compress
 	_ "google.golang.org/grpc/health"        // the client's health check
 	"google.golang.org/grpc/keepalive"
@@ -51,11 +51,11 @@ var services = map[string]struct {
 // Backends are all services, by short name.
 type Backends map[string]*Backend
 
-// Open prepares the connections; it does not wait for them.
-func Open(targets map[string]string) (Backends, error) {
+// Open prepares the connections; it does not wait for them. `transport` says whether they are in plain.
+func Open(targets map[string]string, transport credentials.TransportCredentials) (Backends, error) {
 	backends := Backends{}
 	for _, service := range settings.Services {
-		backend, err := open(service.Name, targets[service.Name])
+		backend, err := open(service.Name, targets[service.Name], transport)
 		if err != nil {
 			backends.Close()
 			return nil, fmt.Errorf("--%s: %q: %w", service.Name, targets[service.Name], err)
@@ -84,14 +84,14 @@ func (b Backends) For(method string) *Backend {
 	return nil
 }
 
-func open(name, target string) (*Backend, error) {
+func open(name, target string, transport credentials.TransportCredentials) (*Backend, error) {
 	if !strings.Contains(target, ":///") {
 		target = "dns:///" + target
 	}
 	service := services[name]
 	failures := unreachable{name}
 	conn, err := grpc.NewClient(target,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultServiceConfig(serviceConfig(service.full, service.idempotent)),

@@ -75,11 +75,13 @@ func withRequestState(limits Limits, next http.Handler) http.Handler {
 		state.waits = strings.EqualFold(r.Header.Get("Expect"), "100-continue")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		limit := limits.JSONBytes
+		limit, body := limits.JSONBytes, r.Body
 		if r.Method == http.MethodPost && r.URL.Path == uploadPath {
-			limit = limits.UploadBytes
+			limit = limits.UploadBytes // and it has a patience of its own
+		} else if limits.BodyIdle > 0 {
+			body = &patientBody{r.Body, state.connection, limits.BodyIdle}
 		}
-		r.Body = &notedBody{http.MaxBytesReader(w, r.Body, limit), state}
+		r.Body = &notedBody{http.MaxBytesReader(w, body, limit), state}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestStateKey{}, state)))
 	})
 }

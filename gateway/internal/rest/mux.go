@@ -23,6 +23,7 @@ const uploadIdle = 60 * time.Second
 type Limits struct {
 	UploadBytes, JSONBytes int64
 	UploadIdle             time.Duration // 0 means a minute
+	BodyIdle               time.Duration // how long any other body may stand still; 0 means forever
 }
 
 // New makes the handler of every HTTP path. `openAPI` is the file that protoc-gen-openapiv2 wrote.

@@ -205,7 +205,7 @@ func broken(err error) error {
 	return httpError(http.StatusBadRequest, codes.InvalidArgument, "The upload broke off or is not a whole form (%v). Nothing was stored; send it again.", err)
 }
 
-// patientBody gives up on a body that stands still: each read has its own deadline.
+// patientBody gives up on a body that stands still: each read has its own deadline, and what comes after its end has none.
 type patientBody struct {
 	io.ReadCloser
 	connection *http.ResponseController
@@ -215,5 +215,9 @@ type patientBody struct {
 func (b *patientBody) Read(buffer []byte) (int, error) {
 	// Connections that know no deadline, as in tests, wait as long as it takes.
 	_ = b.connection.SetReadDeadline(time.Now().Add(b.idle))
-	return b.ReadCloser.Read(buffer)
+	read, err := b.ReadCloser.Read(buffer)
+	if err == io.EOF {
+		_ = b.connection.SetReadDeadline(time.Time{})
+	}
+	return read, err
 }

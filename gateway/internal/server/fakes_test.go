@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -42,6 +43,7 @@ type mesh struct {
 	servers      map[string]*grpc.Server
 	connected    chan bool     // one for each connection that a service gets, as far as it has room
 	maxAge       time.Duration // of connections; 0 means forever
+	credentials  credentials.TransportCredentials
 }
 
 // connections counts them.
@@ -126,7 +128,10 @@ func echo(_ any, stream grpc.ServerStream) error {
 
 func startMesh(t *testing.T, change ...func(*mesh)) *mesh {
 	t.Helper()
-	m := &mesh{targets: map[string]string{}, health: map[string]*health.Server{}, servers: map[string]*grpc.Server{}}
+	m := &mesh{
+		targets: map[string]string{}, health: map[string]*health.Server{}, servers: map[string]*grpc.Server{},
+		credentials: insecure.NewCredentials(),
+	}
 	for _, apply := range change {
 		apply(m)
 	}
@@ -140,7 +145,7 @@ func startMesh(t *testing.T, change ...func(*mesh)) *mesh {
 func (m *mesh) start(t *testing.T, name string, register func(*grpc.Server)) {
 	t.Helper()
 	listener := listen(t)
-	grpcServer := grpc.NewServer(grpc.UnknownServiceHandler(echo), grpc.MaxRecvMsgSize(64<<20),
+	grpcServer := grpc.NewServer(grpc.Creds(m.credentials), grpc.UnknownServiceHandler(echo), grpc.MaxRecvMsgSize(64<<20),
 		grpc.StatsHandler(connections{m.connected}), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: m.maxAge}))
 	register(grpcServer)
 	checks := health.NewServer()

@@ -52,6 +52,24 @@ func TestGRPCUnaryWithMetadataDeadlineAndTrailers(t *testing.T) {
 	}
 }
 
+func TestNobodyOutsideSaysForWhichTenantAServiceCalls(t *testing.T) {
+	mesh, gateway := start(t)
+	mesh.retriever.search = func(ctx context.Context, _ *retrieverv1.SearchRequest) (*retrieverv1.SearchResponse, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		return &retrieverv1.SearchResponse{IndexVersion: strings.Join(append(md.Get("murphey-tenant"), md.Get("x-api-key")...), " ")}, nil
+	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "murphey-tenant", "acme", "x-api-key", "key")
+	response, err := retrieverv1.NewRetrieverServiceClient(gateway.dial(t)).Search(ctx, &retrieverv1.SearchRequest{})
+	if err != nil || response.GetIndexVersion() != "key" {
+		t.Errorf("got %q, %v", response.GetIndexVersion(), err)
+	}
+	over := send(t, "POST", gateway.url+"/v1/search", strings.NewReader(`{"text": "a"}`),
+		"Murphey-Tenant", "acme", "Grpc-Metadata-Murphey-Tenant", "acme", "X-Api-Key", "key")
+	if got := text(t, over); !strings.Contains(got, `"indexVersion":"key"`) {
+		t.Errorf("over HTTP: %s", got)
+	}
+}
+
 func TestGRPCErrorsKeepTheirDetails(t *testing.T) {
 	mesh, gateway := start(t)
 	mesh.orchestrator.stream = func(*orchestratorv1.StreamAnswerRequest, answerStream) error { return overloaded(t) }

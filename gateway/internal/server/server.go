@@ -3,6 +3,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/health"
 
 	"murphey.dev/gateway/internal/backend"
+	"murphey.dev/gateway/internal/certificates"
 	"murphey.dev/gateway/internal/passthrough"
 	"murphey.dev/gateway/internal/rest"
 	"murphey.dev/gateway/internal/settings"
@@ -24,7 +26,15 @@ const firstAnswers = 2 * time.Second
 // Run serves on the listener until the context ends and then lets running calls end, for at most settings.Drain. The
 // listener is closed when it returns.
 func Run(ctx context.Context, settings settings.Settings, listener net.Listener, openAPI []byte) error {
-	backends, err := backend.Open(settings.Targets)
+	transport, err := certificates.ForServices(settings.TLS)
+	if err != nil {
+		return err
+	}
+	shown, err := certificates.ForClients(settings.TLS)
+	if err != nil {
+		return err
+	}
+	backends, err := backend.Open(settings.Targets, transport)
 	if err != nil {
 		return err
 	}
@@ -38,13 +48,15 @@ func Run(ctx context.Context, settings settings.Settings, listener net.Listener,
 	grpcServer := passthrough.NewServer(backends, healthServer)
 	defer grpcServer.Stop()
 
-	limits := rest.Limits{UploadBytes: settings.MaxUploadBytes, JSONBytes: settings.MaxJSONBytes}
+	limits := rest.Limits{
+		UploadBytes: settings.MaxUploadBytes, JSONBytes: settings.MaxJSONBytes, BodyIdle: settings.SlowRequest,
+	}
 	api, err := rest.New(calls, backends, limits, openAPI)
 	if err != nil {
 		return err
 	}
 	web := logged(withCORS(settings.CORSOrigins, guarded(settings, api)))
-	server := newServer(calls, bounded(settings.MaxRequests, byProtocol(grpcServer, web)))
+	server := newServer(calls, bounded(settings.MaxRequests, byProtocol(grpcServer, web)), settings.SlowRequest, shown)
 	// Clients that check health fail at once on NOT_SERVING; those that connect early wait in the listener instead.
 	select {
 	case <-known:
@@ -56,14 +68,16 @@ func Run(ctx context.Context, settings settings.Settings, listener net.Listener,
 	}, cutOff)
 }
 
-func newServer(calls context.Context, handler http.Handler) *http.Server {
+func newServer(calls context.Context, handler http.Handler, slowRequest time.Duration, shown *tls.Config) *http.Server {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(shown == nil)
 	return &http.Server{
 		Handler:           handler,
 		Protocols:         protocols,
-		ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig:         shown,
+		ReadHeaderTimeout: slowRequest, // and for the TLS handshake
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		// No WriteTimeout: it would cut answers and downloads off in the middle.
@@ -94,7 +108,13 @@ func isGRPC(r *http.Request) bool {
 
 func serve(ctx context.Context, server *http.Server, listener net.Listener, drain time.Duration, stopping, cutOff func()) error {
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	go func() {
+		if server.TLSConfig == nil {
+			failed <- server.Serve(listener)
+		} else {
+			failed <- server.ServeTLS(listener, "", "")
+		}
+	}()
 	select {
 	case err := <-failed:
 		return err

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -14,6 +13,9 @@ import (
 )
 
 const environmentPrefix = "MURPHEY_GATEWAY_"
+
+// slowRequest leaves room for a bad connection and none for one that is held open to be held open.
+const slowRequest = 10 * time.Second
 
 // Settings is everything that can be set. Nothing else is read from the environment.
 type Settings struct {
@@ -31,6 +33,12 @@ type Settings struct {
 	MaxJSONBytes int64
 	// MaxRequests bounds the requests under way, of either protocol.
 	MaxRequests int
+	// TLS says which certificates are shown and believed.
+	TLS TLS
+	// Auth says whether the services behind ask who calls.
+	Auth Auth
+	// SlowRequest is how long the head of a request may take, and then each piece of its body.
+	SlowRequest time.Duration
 	// Drain is how long running calls may go on after a stop was asked for.
 	Drain time.Duration
 	// LogLevel is the least level that is logged.
@@ -50,7 +58,7 @@ var Services = []struct{ Name, Target string }{
 // Parse reads flags and environment. It returns flag.ErrHelp when help was asked for.
 func Parse(arguments []string, getenv func(string) string) (Settings, error) {
 	flags := flag.NewFlagSet("murphey-gateway", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:7400", "address to listen on; loopback only, port 0 takes a free one")
+	listen := flags.String("listen", "127.0.0.1:7400", "address to listen on; only loopback without TLS and auth, port 0 takes a free one")
 	targets := map[string]*string{}
 	for _, service := range Services {
 		targets[service.Name] = flags.String(service.Name, service.Target, "target of the "+service.Name)
@@ -60,6 +68,12 @@ func Parse(arguments []string, getenv func(string) string) (Settings, error) {
 	maxUpload := flags.Int64("max-upload-bytes", 1<<30, "largest upload in bytes")
 	maxJSON := flags.Int64("max-json-bytes", 4<<20, "largest other request body in bytes")
 	maxRequests := flags.Int("max-requests", 2000, "requests under way at most; beyond it they are refused at once")
+	certificate := flags.String("tls-certificate", "", "PEM file of the certificate chain for clients; read again when it changes")
+	key := flags.String("tls-key", "", "PEM file of that certificate's key")
+	servicesCA := flags.String("services-ca", "", "PEM file of the authority of the services' certificates; empty: they are called in plain")
+	servicesCertificate := flags.String("services-certificate", "", "PEM file of the certificate shown to services that ask for one")
+	servicesKey := flags.String("services-key", "", "PEM file of that certificate's key")
+	auth := flags.String("auth", "off", "keys where the services behind ask for API keys or tokens, else off")
 	drain := flags.Float64("drain-s", 10, "seconds that running calls get when the gateway stops")
 	level := flags.String("log-level", "info", "debug, info, warning or error")
 
@@ -80,6 +94,9 @@ func Parse(arguments []string, getenv func(string) string) (Settings, error) {
 		MaxUploadBytes: *maxUpload,
 		MaxJSONBytes:   *maxJSON,
 		MaxRequests:    *maxRequests,
+		TLS:            TLS{*certificate, *key, *servicesCA, *servicesCertificate, *servicesKey},
+		Auth:           Auth(*auth),
+		SlowRequest:    slowRequest,
 		Drain:          time.Duration(*drain * float64(time.Second)),
 		Supervised:     getenv("MURPHEY_SUPERVISED") == "1",
 	}
@@ -111,13 +128,8 @@ func fromEnvironment(flags *flag.FlagSet, getenv func(string) string) error {
 }
 
 func (s Settings) check() error {
-	host, _, err := net.SplitHostPort(s.Listen)
-	if err != nil {
-		return fmt.Errorf("--listen: %w; write HOST:PORT, such as 127.0.0.1:7400", err)
-	}
-	if !IsLoopback(host) {
-		return fmt.Errorf("--listen: %q is not a loopback address. Without TLS and authentication the gateway listens on "+
-			"loopback only: use 127.0.0.1, [::1] or localhost", host)
+	if err := s.checkTLS(); err != nil {
+		return err
 	}
 	for name, target := range s.Targets {
 		if target == "" {

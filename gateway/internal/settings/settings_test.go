@@ -37,6 +37,10 @@ func TestBadSettingsAreRefusedWithTheFlagAndTheValue(t *testing.T) {
 		{"--cors-origins", "https://a.example/path", "not an origin"},
 		{"--cors-origins", "https://*.example", "not an origin"},
 		{"--log-level", "loud", "loud"},
+		{"--tls-certificate", "cert.pem", "belong together"},
+		{"--tls-key", "key.pem", "belong together"},
+		{"--services-certificate", "cert.pem", "belong together"},
+		{"--auth", "maybe", "off, keys"},
 		{"--max-upload-bytes", "0", "greater than 0"},
 		{"--ingest", "", "--ingest"},
 	} {
@@ -52,6 +56,22 @@ func TestBadSettingsAreRefusedWithTheFlagAndTheValue(t *testing.T) {
 		return ""
 	})
 	if err == nil || !strings.Contains(err.Error(), "MURPHEY_GATEWAY_DRAIN_S") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOnlyTLSWithKeysOpensMoreThanLoopback(t *testing.T) {
+	safe := []string{"--listen", "0.0.0.0:7400", "--tls-certificate", "cert.pem", "--tls-key", "key.pem", "--auth", "keys"}
+	if _, err := Parse(safe, none); err != nil {
+		t.Error(err)
+	}
+	for _, unsafe := range [][]string{safe[:6], append([]string{}, safe[0], safe[1], safe[6], safe[7])} {
+		if _, err := Parse(unsafe, none); err == nil || !strings.Contains(err.Error(), "not a loopback address") {
+			t.Errorf("%v: got %v", unsafe, err)
+		}
+	}
+	shown := []string{"--services-certificate", "cert.pem", "--services-key", "key.pem"}
+	if _, err := Parse(shown, none); err == nil || !strings.Contains(err.Error(), "--services-ca") {
 		t.Errorf("got %v", err)
 	}
 }
