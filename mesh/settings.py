@@ -23,7 +23,7 @@ SHARED_FIELDS = (
     "data", "models", "host", "log_level", "log_format", "otlp_endpoint", "drain_s", "auth", "keys_database_url",
     "internal_key_file", "tls_certificate", "tls_key", "tls_client_ca", "tls_ca", "metrics_host", "jwt_issuer",
     "jwks_url", "jwt_audience", "jwt_algorithms", "jwt_leeway_s", "jwt_tenant_claim", "jwt_scopes_claim",
-    "jwt_scope_prefix", "quotas", "audit_log_mib",
+    "jwt_scope_prefix", "quotas", "audit_log", "audit_log_mib",
 )  # fmt: skip
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Of signatures by a private key: whoever can check one cannot make one."""
@@ -146,9 +146,12 @@ class ServiceSettings(BaseSettings):
         "tokens_per_minute, storage_mib and documents; 0 is no bound.",
     )
 
-    audit_log_mib: int = Field(
-        default=100, ge=0, description="Most that the audit log of a service, in the data folder, takes; 0 writes none."
+    audit_log: Literal["file", "log"] = Field(
+        default="file",
+        description="Where it is written down who changed what and who was refused: to a file in the data folder, or, as "
+        "where pods lose theirs, among the other lines on stderr.",
     )
+    audit_log_mib: int = Field(default=100, ge=0, description="Most that a service's audit log takes; 0 writes none.")
 
     tls_certificate: Path | None = Field(
         default=None, description="PEM file of the certificate chain; read again when it changes. None: no TLS."

@@ -3,7 +3,7 @@
 It has the calls that change or delete something, those of administrators, and those that were refused; not the calls of
 services among themselves, which do what somebody's call asked for. Names of resources are in it, never their contents, nor what
 proves who somebody is. It goes to a file of the service in the data folder, which is bounded: full files are kept aside, the
-oldest is given up.
+oldest is given up; or into the service's log.
 
 A thread writes it, so that a slow disk holds up no call; what cannot be written is counted and told in the service's log.
 """
@@ -115,6 +115,13 @@ class _Appending(logging.handlers.RotatingFileHandler):
         self._complained = True
 
 
+class _Telling(logging.Handler):
+    """Puts entries among the lines of the service's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.info("audit", **json.loads(record.msg))
+
+
 @contextmanager
 def open_audit(settings: ServiceSettings) -> Iterator[AuditLog | None]:
     """The log of a service while inside, written to its end on leaving. None where nobody is asked who he is, or where its size
@@ -129,9 +136,7 @@ def open_audit(settings: ServiceSettings) -> Iterator[AuditLog | None]:
 @contextmanager
 def open_log(settings: ServiceSettings) -> Iterator[AuditLog]:
     """The same, whatever the settings say of who is asked: keys are made before anybody is."""
-    path = audit_path(settings.data, settings.service)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handler = _Appending(settings.service, path, max(1, settings.audit_log_mib * MEBIBYTE // (KEPT_FILES + 1)))
+    handler = _Telling() if settings.audit_log == "log" else _file(settings)
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(MAX_WAITING)
     listener = logging.handlers.QueueListener(waiting, handler)
     listener.start()
@@ -140,6 +145,12 @@ def open_log(settings: ServiceSettings) -> Iterator[AuditLog]:
     finally:
         listener.stop()
         handler.close()
+
+
+def _file(settings: ServiceSettings) -> _Appending:
+    path = audit_path(settings.data, settings.service)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return _Appending(settings.service, path, max(1, settings.audit_log_mib * MEBIBYTE // (KEPT_FILES + 1)))
 
 
 def audit_path(data: Path, service: str) -> Path:

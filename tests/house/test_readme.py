@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from generator.settings import GeneratorSettings
+from mesh.settings import ServiceSettings
 from orchestrator.settings import OrchestratorSettings
 from tests.e2e.conftest import MURPHEY, free_port_base
 
@@ -63,7 +64,7 @@ def test_the_settings_shown_are_settings(shown: str, tmp_path: Path, monkeypatch
     (tmp_path / "murphey.toml").write_text(shown)
     monkeypatch.chdir(tmp_path)
     sections = tomllib.loads(shown)
-    read = {"generator": GeneratorSettings(), "orchestrator": OrchestratorSettings()}
+    read = {"generator": GeneratorSettings(), "orchestrator": OrchestratorSettings(), "mesh": ServiceSettings()}
     assert sections.keys() <= read.keys()
     for service, section in sections.items():
         settings = read[service].model_dump(mode="json")

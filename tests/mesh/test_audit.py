@@ -156,6 +156,19 @@ async def test_nothing_is_written_where_nobody_is_asked_or_it_is_not_wanted(tmp_
     assert not (tmp_path / "audit").exists()
 
 
+async def test_where_pods_lose_their_files_it_stands_in_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("mesh")
+    async with guarded(tmp_path, audit_log="log") as server:
+        await delete(server, await server.key(Scope.ADMIN, tenant="acme"), "collections/notes")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"audit"' in line]
+    assert [(line["tenant"], line["resource"], line["outcome"]) for line in lines] == [
+        ("acme", "collections/notes", "OK")
+    ]
+    assert not (tmp_path / "audit").exists()
+
+
 def test_keys_that_are_made_and_revoked_are_written_down(tmp_path: Path) -> None:
     run, root = CliRunner(), build()
     made = run.invoke(root, ["keys", "create", "web", "--tenant", "acme", "--json", "--data", str(tmp_path)])
