@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
@@ -85,7 +86,7 @@ _INGEST: dict[str, Attempt] = {
         name=f"collections/{theirs.tenant}-drawer", chunking=ret.Chunking(chunk_tokens=32)
     ),
     "RollbackCollection": lambda theirs: ing.RollbackCollectionRequest(name=f"collections/{theirs.tenant}-drawer"),
-    "FindOrphans": lambda theirs: ing.FindOrphansRequest(remove=True),
+    "FindOrphans": lambda theirs: ing.FindOrphansRequest(remove=True, minimum_age=Duration()),
 }
 _RETRIEVER: dict[str, Attempt] = {
     "Search": lambda theirs: ret.SearchRequest(collection=NOTES, text=QUESTION, filter=_only(theirs)),

@@ -68,6 +68,10 @@ async def check_whole(mesh: TenantMesh, theirs: Belongings) -> None:
         found = await mesh.done(named("ingest", "GetDocument"), ing.GetDocumentRequest(name=document), key)
         assert found.document.state == ing.DOCUMENT_STATE_LIVE
         assert found.document.metadata["label"] == f"{theirs.tenant}-label"
+        file = await mesh.call(named("ingest", "DownloadDocument"), ing.DownloadDocumentRequest(name=document), key)
+        assert f"{theirs.tenant}-code".encode() in file.told
+        text = await mesh.done(named("ingest", "GetDocumentText"), ing.GetDocumentTextRequest(name=document), key)
+        assert f"{theirs.tenant}-code" in text.text
     listed = await mesh.done(named("ingest", "ListJobs"), ing.ListJobsRequest(), key)
     assert {job.name for job in listed.jobs} == set(theirs.jobs)
     assert {job.state for job in listed.jobs} == {ing.JOB_STATE_SUCCEEDED}
