@@ -15,6 +15,7 @@ from random import Random
 from typing import TypeVar
 
 from mesh import logs
+from mesh.access.tenants import public
 from mesh.errors import Corrupt, FailedPrecondition, NotFound, Overloaded
 from retriever.catalog import CollectionRecord
 from retriever.collections import Collections
@@ -89,7 +90,7 @@ class Mover:
         if target not in self._store.names:
             raise FailedPrecondition(_only_here(target))
         if collection in self._moving:
-            raise FailedPrecondition(f"The collection {collection!r} is being moved already.")
+            raise FailedPrecondition(f"The collection {public(collection)!r} is being moved already.")
         self._moving[collection] = None
         try:
             record = await self._collections.get(collection)
@@ -223,7 +224,8 @@ class Mover:
             if agreement.share < least:
                 raise FailedPrecondition(
                     f"The stores agree on {agreement.same} of {agreement.questions} questions, less than "
-                    f"{least:.1%}: {state.source!r} goes on to serve {state.collection!r}. Quantization may be the reason."
+                    f"{least:.1%}: {state.source!r} goes on to serve {public(state.collection)!r}. Quantization may be "
+                    "the reason."
                 )
             await self._switch(state)
         log.info(
@@ -247,7 +249,7 @@ class Mover:
         async def change(record: CollectionRecord) -> CollectionRecord:
             if tuple(index.index for index in record.indexes) != state.indexes:
                 raise FailedPrecondition(
-                    f"An index of {state.collection!r} came or went while it was moved. Move it again."
+                    f"An index of {public(state.collection)!r} came or went while it was moved. Move it again."
                 )
             for index in state.indexes:
                 await self._store.named(state.target).add_fields(index, record.fields.minus(Fields()))

@@ -13,7 +13,8 @@ from mesh.access.roles import ROLES, Scope
 
 def contract() -> list[Any]:
     root = Path(next(iter(murphey.__path__)))
-    modules = [".".join(("murphey", *path.relative_to(root).with_suffix("").parts)) for path in root.rglob("*_pb2.py")]
+    ours = root.glob("*/v1/*_pb2.py")  # others are those of servers that are called
+    modules = [".".join(("murphey", *path.relative_to(root).with_suffix("").parts)) for path in ours]
     return [importlib.import_module(module).DESCRIPTOR for module in modules]
 
 

@@ -11,6 +11,8 @@ from murphey.ingest.v1 import ingest_pb2 as ing
 from murphey.orchestrator.v1 import orchestrator_pb2 as orc
 from murphey.retriever.v1 import filter_pb2
 from murphey.retriever.v1 import retriever_pb2 as ret
+from murphey.retriever.v1.moving_pb2 import STORE_KIND_SERVER, MoveCollectionRequest
+from murphey.retriever.v1.stored_chunks_pb2 import ReadChunksRequest
 from tests.tenants.belongings import NOTES, PLAN, QUESTION, Belongings
 from tests.tenants.mesh import named
 
@@ -113,6 +115,10 @@ _RETRIEVER: dict[str, Attempt] = {
     ),
     "DropIndex": lambda theirs: ret.DropIndexRequest(
         collection=f"collections/{theirs.tenant}-drawer", index_version="x"
+    ),
+    "ReadChunks": lambda theirs: ReadChunksRequest(index=theirs.index),
+    "MoveCollection": lambda theirs: MoveCollectionRequest(
+        name=f"collections/{theirs.tenant}-drawer", store=STORE_KIND_SERVER
     ),
     "Embed": lambda theirs: ret.EmbedRequest(texts=["mine"]),
     "CreateCollection": lambda theirs: ret.CreateCollectionRequest(collection=ret.Collection(name="collections/mine")),

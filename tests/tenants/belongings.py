@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from mesh.access.tenants import scoped
 from murphey.ingest.v1 import ingest_pb2 as ing
 from murphey.orchestrator.v1 import orchestrator_pb2 as orc
 from murphey.retriever.v1 import retriever_pb2 as ret
@@ -25,6 +26,8 @@ class Belongings:
     jobs: tuple[str, ...]
     conversation: str
     answer: str
+    index: str
+    """As the store knows it, under which its notes are."""
 
     @property
     def marks(self) -> list[bytes]:
@@ -49,7 +52,9 @@ async def fill(mesh: TenantMesh, tenant: str) -> Belongings:
     answered = await mesh.done(named("orchestrator", "Answer"), orc.AnswerRequest(question=asked), key)
     documents = tuple(job.document for job in jobs)
     names = tuple(job.name for job in jobs)
-    return Belongings(tenant, key, documents, names, made.conversation.name, f"answers/{answered.answer_id}")
+    found = await mesh.done(named("retriever", "GetCollection"), ret.GetCollectionRequest(name=NOTES), key)
+    index = f"{scoped('notes', tenant)}--{found.collection.index_version}"
+    return Belongings(tenant, key, documents, names, made.conversation.name, f"answers/{answered.answer_id}", index)
 
 
 async def _ingest(mesh: TenantMesh, key: Metadata, collection: str, display_name: str, tenant: str) -> ing.Job:

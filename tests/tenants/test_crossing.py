@@ -13,7 +13,7 @@ from mesh.access.roles import ROLES, Scope
 from tests.ingest.conftest import tokenizer_folder
 from tests.tenants.attempts import ATTEMPTS
 from tests.tenants.belongings import Belongings, check_whole, fill
-from tests.tenants.mesh import Heard, Metadata, TenantMesh, tenant_mesh
+from tests.tenants.mesh import Heard, Metadata, TenantMesh, named, tenant_mesh
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 __all__ = ["tokenizer_folder"]
@@ -106,6 +106,9 @@ async def test_the_tenants_own_key_without_the_scope_is_refused(neighbours: Neig
 
 async def test_a_service_that_calls_for_another_tenant_stays_there(neighbours: Neighbours) -> None:
     await _tried(neighbours, lambda _: neighbours.mesh.internal("rival"))
+    method, theirs = named("retriever", "ReadChunks"), neighbours.acme
+    read = await neighbours.mesh.call(method, ATTEMPTS[method](theirs), neighbours.mesh.internal("acme"))
+    assert b"acme-code" in read.told  # so that what was attempted would have told it
 
 
 @pytest.mark.parametrize("claims", [(), ("acme", "rival"), ("",), ("ACME",), ("acme.notes",), ("*",)])
