@@ -26,6 +26,7 @@ from bench import (
     search,
     stalls,
     start,
+    training,
     triton,
     words,
     workers,
@@ -148,6 +149,12 @@ def _workers(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOpti
 def _words(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
     """Unit costs for `murphey plan`: the search by words at two sizes, words and fields of a chunk."""
     _finish(words.run(Options(runs, quick)), as_json)
+
+
+@app.command("training")
+def _training(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Pretraining on tinyshakespeare by characters, beside a minimal loop and nanoGPT's published loss."""
+    _finish(training.run(Options(runs, quick)), as_json)
 
 
 @app.command("durability")

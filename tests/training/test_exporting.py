@@ -75,7 +75,9 @@ def test_the_folder_tells_what_the_model_is(registered: Registered) -> None:
 def test_the_newest_version_is_found_by_name_and_any_by_its_number(
     shards: Path, trained: Path, registered: Registered, models: Path
 ) -> None:
-    second = export(trained, shards / "tokenizer", "tiny-chat", models, (), "float32", {})
+    second = export(trained, shards / "tokenizer", "tiny-chat", models, (), "float32", {}, triton=True)
+    served = (second.folder / "triton" / "tensorrt_llm" / "1" / "model.yaml").read_text()
+    assert str(second.folder.resolve() / "huggingface") in served
     assert (registered.version, second.version) == ("v1", "v2")
     assert weights.resolve("tiny-chat", models) == second.folder / "huggingface"
     assert weights.resolve("tiny-chat@v1", models) == registered.folder / "openvino-int8"

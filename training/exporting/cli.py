@@ -25,6 +25,9 @@ def export_command(
     folder: Annotated[
         Path | None, typer.Option("--models", envvar="MURPHEY_MODELS", help="Where models are kept.")
     ] = None,
+    triton: Annotated[
+        bool, typer.Option(help="Also a Triton repository (TensorRT-LLM's llmapi) that serves the Hugging Face form.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a model in the forms that engines load, and register it: the generator then loads it by its name."""
@@ -41,7 +44,7 @@ def export_command(
         raise InvalidInput(f"--dtype is {dtype}; it can be bfloat16, float16 or float32.")
     done = export(
         model, tokenizer, name, folder or default_models_folder(), cast(list[Bits], openvino or []), cast(DType, dtype),
-        {"environment": environment()},
+        {"environment": environment()}, triton,
     )  # fmt: skip
     if as_json:
         terminal.print_json({"model": f"{done.name}@{done.version}", "folder": str(done.folder), "forms": done.forms})

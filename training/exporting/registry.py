@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from generator.engines.triton.repository import Layout, render
 from mesh.errors import InvalidInput
 from mesh.weights import FORMS, TRAINED, WHEELS, trained_versions
 from training import disk
@@ -15,7 +16,7 @@ from training.exporting.gguf import Bits
 from training.exporting.huggingface import DType, find_source, write_huggingface
 from training.exporting.openvino import write_openvino
 
-HUGGINGFACE = "huggingface"
+HUGGINGFACE, TRITON = "huggingface", "triton"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -37,6 +38,7 @@ def export(
     bits: Sequence[Bits],
     dtype: DType,
     facts: dict[str, Any],
+    triton: bool = False,
 ) -> Registered:
     """Writes all forms, then registers them at once as the next version. Nothing that is registered is changed.
 
@@ -63,6 +65,10 @@ def export(
         chosen = {"cuda": HUGGINGFACE, "cpu": forms[1] if len(forms) > 1 else HUGGINGFACE}
         (made / FORMS).write_text(json.dumps(chosen))
         version = _take_version(made, folder)
+    if triton:  # it names the checkpoint by the path that it has from here on
+        checkpoint = folder / version / HUGGINGFACE
+        render(checkpoint, str(checkpoint.resolve()), Layout(), folder / version / TRITON)
+        forms = (*forms, TRITON)
     return Registered(name, version, folder / version, forms)
 
 

@@ -116,7 +116,7 @@ def _write(
         for (identifier, text), ids in zip(batch, tokenizer.encode([text for _, text in batch]), strict=True):
             digest.update(f"{identifier}\0{len(text)}\0".encode())
             digest.update(hashlib.blake2b(text.encode(errors="surrogatepass")).digest())
-            splits[_split_of(identifier, validation_share)].add([*ids, tokenizer.end_of_text_id])
+            splits[split_of(identifier, validation_share)].add([*ids, tokenizer.end_of_text_id])
     for split in splits.values():
         split.close()
     if not splits["train"].documents:
@@ -148,6 +148,7 @@ def _batches(files: list[Path]) -> Iterator[list[tuple[str, str]]]:
         yield batch
 
 
-def _split_of(identifier: str, validation_share: float) -> str:
+def split_of(identifier: str, validation_share: float) -> str:
+    """The split of a document."""
     share = int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=8).digest()) / 2**64
     return "validation" if share < validation_share else "train"

@@ -102,12 +102,10 @@ class Stepper:
 
     def _loss(self, batch: Batch) -> Tensor:
         """The sum over a micro-batch's targets."""
-        device = self._processes.device
-        inputs, labels, positions = (
-            torch.from_numpy(each).to(device, non_blocking=True)
-            for each in (batch.inputs, batch.labels, batch.positions)
-        )
-        given = {"position_ids": positions} if self._settings.document_masks else {}
+        device, masks = self._processes.device, self._settings.document_masks
+        parts = (batch.inputs, batch.labels, batch.positions)[: 3 if masks else 2]
+        inputs, labels, *positions = (torch.from_numpy(each).to(device, non_blocking=True) for each in parts)
+        given = {"position_ids": positions[0]} if positions else {}
         logits = self._model(input_ids=inputs, use_cache=False, **given).logits
         return functional.cross_entropy(
             logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"

@@ -45,6 +45,7 @@ class ExportPart(_Part):
 
     openvino: tuple[Literal["int8", "int4"], ...] = ()
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    triton: bool = Field(default=False, description="Also a Triton repository for TensorRT-LLM.")
     licence: str = Field(default="other", description="SPDX identifier, for the model card.")
 
 

@@ -140,14 +140,9 @@ def _exported(run: RunFile, shop: Workshop, model: Made, models: Path) -> Regist
     def work(folder: Path) -> dict[str, Any]:
         facts = {"licence": part.licence, **_card_facts(model.facts), "environment": environment()}
         made = export(
-            Path(model.facts["model"]),
-            Path(model.facts["tokenizer"]),
-            run.name,
-            models,
-            part.openvino,
-            part.dtype,
-            facts,
-        )
+            Path(model.facts["model"]), Path(model.facts["tokenizer"]), run.name, models, part.openvino, part.dtype, facts,
+            part.triton,
+        )  # fmt: skip
         folder.symlink_to(made.folder)
         done.append(made)
         return {"version": made.version, "folder": str(made.folder), "forms": list(made.forms)}
