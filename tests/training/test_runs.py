@@ -19,6 +19,10 @@ RUN = """
 name = "tiny"
 corpus = ["corpus"]
 
+[prepare]
+quality = false
+near_duplicates = false
+
 [new_tokenizer]
 vocabulary = 310
 
@@ -123,7 +127,7 @@ def test_a_run_goes_from_text_to_a_registered_model_and_then_has_nothing_to_do(t
 
     made = run()
     assert [line for line in told if line.endswith("begins")] == [
-        f"{step}: begins" for step in ("tokenizer", "pack", "pretrain", "cited", "finetune", "export")
+        f"{step}: begins" for step in ("prepare", "tokenizer", "pack", "pretrain", "cited", "finetune", "export")
     ]
     found = weights.resolve("tiny", tmp_path / "models")
     assert isinstance(found, Path)
@@ -138,6 +142,7 @@ def test_a_run_goes_from_text_to_a_registered_model_and_then_has_nothing_to_do(t
     told.clear()
     assert run().version == "v2"
     assert [line.partition(":")[0] for line in told if line.endswith("unchanged")] == [
+        "prepare",
         "tokenizer",
         "pack",
         "pretrain",

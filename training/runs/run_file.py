@@ -19,6 +19,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PreparePart(_Part):
+    """[prepare]: cleans and deduplicates what was collected."""
+
+    languages: tuple[str, ...] = Field(default=(), description="ISO 639-1; none: all.")
+    quality: bool = Field(default=True, description="The rules of Gopher, C4 and FineWeb.")
+    personal: bool = Field(default=True, description="Masks what tells of persons.")
+    near_duplicates: bool = Field(default=True, description="Drops them, by MinHash.")
+    evaluation_sets: tuple[Path, ...] = Field(
+        default=(), description="Drops texts that hold their questions or answers."
+    )
+    workers: int = Field(default=1, ge=1)
+
+
 class PackPart(_Part):
     """[pack]: token shards."""
 
@@ -56,8 +69,11 @@ class RunFile(_Part):
         pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="Of the run, and of the model that it exports."
     )
     folder: Path = Field(default=Path("runs"), description="The run's own folder is made in it.")
-    corpus: tuple[Path, ...] = Field(default=(), description="Prepared text: *.jsonl.zst, or folders of them.")
+    corpus: tuple[Path, ...] = Field(
+        default=(), description="Folders of prepared text; of collected text with [prepare]."
+    )
     tokenizer: Path | None = Field(default=None, description="Folder of a tokenizer in Hugging Face's form.")
+    prepare: PreparePart | None = None
     new_tokenizer: NewTokenizerPart | None = None
     pack: PackPart = PackPart()
     pretrain: PretrainSettings | None = None
@@ -72,9 +88,11 @@ class RunFile(_Part):
             raise ValueError("tokenizer and [new_tokenizer] are both set; set one of them.")
         if self.pretrain is not None and not (self.corpus and (self.tokenizer or self.new_tokenizer)):
             raise ValueError("[pretrain] needs corpus, and tokenizer or [new_tokenizer].")
-        if self.new_tokenizer is not None and len(self.corpus) != 1:
-            raise ValueError("[new_tokenizer] is made of one folder of the corpus.")
-        if self.pretrain is None and (unused := sorted(given & {"corpus", "pack", "tokenizer", "new_tokenizer"})):
+        if self.new_tokenizer is not None and self.prepare is None and len(self.corpus) != 1:
+            raise ValueError("[new_tokenizer] is made of one folder: name one as corpus, or have [prepare] make it.")
+        if self.pretrain is None and (
+            unused := sorted(given & {"corpus", "prepare", "pack", "tokenizer", "new_tokenizer"})
+        ):
             raise ValueError(f"{unused[0]} is set, and there is no [pretrain] that would use it.")
         if self.cited is not None and self.finetune is None:
             raise ValueError("[cited] is set, and there is no [finetune] that would use its rows.")
@@ -120,6 +138,10 @@ def _placed(run: RunFile, here: Path) -> RunFile:
     if run.tokenizer is not None:
         changes["tokenizer"] = here / run.tokenizer
         wanted.append(changes["tokenizer"])
+    if run.prepare is not None:
+        kept_out = tuple(here / path for path in run.prepare.evaluation_sets)
+        changes["prepare"] = run.prepare.model_copy(update={"evaluation_sets": kept_out})
+        wanted += kept_out
     if run.cited is not None:
         sets = tuple(here / path for path in run.cited.sets)
         changes["cited"] = run.cited.model_copy(update={"sets": sets})

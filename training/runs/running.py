@@ -1,4 +1,4 @@
-"""Does a run's steps in order: token shards, pretraining, rows that cite, fine-tuning, export."""
+"""Does a run's steps in order: preparation, tokenizer, token shards, pretraining, rows that cite, fine-tuning, export."""
 
 import json
 from collections.abc import Callable
@@ -35,11 +35,12 @@ def run_all(run: RunFile, models: Path, pretrain: Pretrain, told: Told) -> Regis
 
 def _pretrained(run: RunFile, shop: Workshop, pretrain: Pretrain) -> Made:
     assert run.pretrain is not None  # noqa: S101 - asked for
-    made = _tokenizer(run, shop)
-    tokenizer = made.folder if isinstance(made, Made) else made
+    corpus = _corpus(run, shop)
+    made = _tokenizer(run, shop, corpus)
+    tokenizer, texts = _place(made), [_place(each) for each in corpus]
     packed = shop.step(
-        "pack", run.pack.model_dump(), [*run.corpus, made],
-        lambda folder: pack(list(run.corpus), tokenizer, folder, run.pack.validation_share),
+        "pack", run.pack.model_dump(), [*corpus, made],
+        lambda folder: pack(texts, tokenizer, folder, run.pack.validation_share),
     )  # fmt: skip
     settings = run.pretrain.model_copy(update={"data": packed.folder})
 
@@ -55,7 +56,31 @@ def _pretrained(run: RunFile, shop: Workshop, pretrain: Pretrain) -> Made:
     return shop.step("pretrain", run.pretrain.of_the_curve(), [packed], work)
 
 
-def _tokenizer(run: RunFile, shop: Workshop) -> Made | Path:
+def _place(each: Made | Path) -> Path:
+    return each.folder if isinstance(each, Made) else each
+
+
+def _corpus(run: RunFile, shop: Workshop) -> list[Made | Path]:
+    """The folders of prepared text."""
+    if run.prepare is None:
+        return list(run.corpus)
+    part = run.prepare
+
+    def work(folder: Path) -> dict[str, Any]:
+        from training.prepare.preparing import Order, prepare
+        from training.prepare.settings import Machines, Rules
+
+        rules = Rules(
+            part.languages, quality=part.quality, personal=part.personal, near_duplicates=part.near_duplicates,
+            evaluation_sets=part.evaluation_sets,
+        )  # fmt: skip
+        return prepare(Order(run.corpus, folder, rules, Machines(workers=part.workers))) or {}
+
+    settings = part.model_dump(mode="json", exclude={"workers", "evaluation_sets"})
+    return [shop.step("prepare", settings, [*run.corpus, *part.evaluation_sets], work)]
+
+
+def _tokenizer(run: RunFile, shop: Workshop, corpus: list[Made | Path]) -> Made | Path:
     if run.tokenizer is not None:
         return run.tokenizer
     assert run.new_tokenizer is not None  # noqa: S101 - checked with the file
@@ -64,9 +89,9 @@ def _tokenizer(run: RunFile, shop: Workshop) -> Made | Path:
     def work(folder: Path) -> dict[str, Any]:
         from training.tokenizer.making import Order, make
 
-        return make(Order(run.corpus[0], folder, vocabulary))
+        return make(Order(_place(corpus[0]), folder, vocabulary))
 
-    return shop.step("tokenizer", run.new_tokenizer.model_dump(), list(run.corpus), work)
+    return shop.step("tokenizer", run.new_tokenizer.model_dump(), corpus, work)
 
 
 def _finetuned(run: RunFile, shop: Workshop, base: Made | None) -> Made:
