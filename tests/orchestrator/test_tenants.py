@@ -41,12 +41,10 @@ def calling_for(tenant: str) -> None:
     identity.current.set(Identity("key", tenant, frozenset()))
 
 
-def record(name: str, collection: str, conversation: str = "") -> AnswerRecord:
-    finish = Finish(
-        StopReason.STOP, Outcome.ANSWERED, Usage(), Versions(), Timings(0.0, 0.0, EngineTimings(), 0.0, 0.1),
-        conversation=conversation,
-    )  # fmt: skip
-    source = Source(1, DOCUMENT, "a.txt", "v1", "", Span(0, 1), 0, (), 1.0, ())
+def record(name: str, collection: str, document: str = DOCUMENT) -> AnswerRecord:
+    timings = Timings(0.0, 0.0, EngineTimings(), 0.0, 0.1)
+    finish = Finish(StopReason.STOP, Outcome.ANSWERED, Usage(), Versions(), timings)
+    source = Source(1, document, "v1", "a.txt", "", Span(0, 1), 0, (), 1.0, ())
     return AnswerRecord(name, Question("Why?", collection), "So.", (source,), (), finish, {}, datetime.now(UTC))
 
 
