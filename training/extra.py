@@ -1,5 +1,6 @@
 """What a command says where the extra `training` is not installed."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,3 +16,10 @@ def installed() -> Iterator[None]:
         terminal.fail(
             f"{error.name} is not installed. Training needs more packages: pip install 'murphey[training]'", code=2
         )
+
+
+def require(*modules: str) -> None:
+    """Ends the command unless all modules can be imported."""
+    with installed():
+        for module in modules:
+            importlib.import_module(module)

@@ -9,6 +9,7 @@ import typer
 from mesh import terminal, threads
 from mesh.errors import AlreadyExists
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
+from training.extra import require
 
 
 def register(group: typer.Typer) -> None:
@@ -28,6 +29,7 @@ def finetune_command(
 ) -> None:
     """Fine-tune a model on chats or preferences, with all weights or a LoRA."""
     threads.limit()
+    require("datasets", "trl", "peft", "matplotlib")
     from training.finetuning.finetune import finetune
     from training.finetuning.settings import finetune_settings
     from training.toml_files import read_toml_with

@@ -32,7 +32,7 @@ class Outcome:
 
 
 def finetune(settings: FinetuneSettings, out: Path) -> Outcome:
-    """Trains, into the new folder `out`. A run that was broken off goes on at its last checkpoint beside it.
+    """Trains, into the new folder `out`. A run that was broken off leaves nothing and begins anew.
 
     AlreadyExists when `out` does. Errors of data, model and devices come before the first step.
     """
@@ -45,8 +45,9 @@ def finetune(settings: FinetuneSettings, out: Path) -> Outcome:
     model = load_model(settings, tokenizer)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        made = Path(scratch)
-        trainer = _trainer(settings, model, tokenizer, *parted(kept, settings.validation_share), made / STATE)
+        made = Path(scratch) / "made"
+        made.mkdir()
+        trainer = _trainer(settings, model, tokenizer, *parted(kept, settings.validation_share), Path(scratch) / STATE)
         trained = trainer.train()
         losses = _write_curve(trainer.state.log_history, made)
         _save(trainer, tokenizer, settings, made / MODEL)
@@ -54,7 +55,6 @@ def finetune(settings: FinetuneSettings, out: Path) -> Outcome:
         told = {key: value for key, value in asdict(outcome).items() if key != "model"}
         (made / "run.json").write_text(json.dumps({"settings": settings.model_dump(mode="json"), **told}, indent=1))
         made.rename(out)
-        made.mkdir()  # for the context manager to remove
     return outcome
 
 

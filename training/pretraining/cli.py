@@ -10,6 +10,7 @@ import typer
 from mesh import terminal, threads
 from mesh.errors import FailedPrecondition
 from mesh.terminal import JsonOption
+from training.extra import installed, require
 
 RunFile = Annotated[Path, typer.Argument(metavar="FILE", help="TOML file with the run's settings.")]
 Changes = Annotated[
@@ -35,7 +36,8 @@ def pack_command(
 ) -> None:
     """Turn prepared text into token shards, which pretraining reads through memory maps."""
     threads.limit()
-    from training.pretraining.packing import pack
+    with installed():
+        from training.pretraining.packing import pack
 
     index = pack(corpus, tokenizer, out, validation_share)
     if as_json:
@@ -71,6 +73,7 @@ def pretrain_command(
     Over several machines start `-m training.pretraining FILE OUT` with torchrun.
     """
     threads.limit()
+    require("matplotlib", "tensorboardX")
     if processes > 1:
         _spread(file, out, changes or [], processes)
         return

@@ -8,6 +8,7 @@ import typer
 from mesh import terminal, threads
 from mesh.errors import AlreadyExists
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
+from training.extra import require
 
 
 def register(group: typer.Typer) -> None:
@@ -55,6 +56,7 @@ def retrieval_command(
 ) -> None:
     """Train an embedder or a reranker, which the retriever loads by its folder."""
     threads.limit()
+    require("datasets")
     from training.retrieval.settings import retrieval_settings
     from training.retrieval.training import train
     from training.toml_files import read_toml_with

@@ -36,7 +36,7 @@ def train(settings: RetrievalSettings, out: Path) -> Outcome:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         made = Path(scratch) / "made"
         made.mkdir()
-        trainer = (_embedder if settings.kind == "embedder" else _reranker)(settings, triples, made / "state")
+        trainer = (_embedder if settings.kind == "embedder" else _reranker)(settings, triples, Path(scratch) / "state")
         trainer.remove_callback(PrinterCallback)  # standard output is the command's
         trained = trainer.train()
         trainer.model.save_pretrained(str(made / MODEL))

@@ -7,6 +7,7 @@ import typer
 
 from mesh import terminal, threads
 from mesh.settings import default_models_folder
+from training.extra import require
 
 
 def register(group: typer.Typer) -> None:
@@ -22,6 +23,7 @@ def run_command(
 ) -> None:
     """Do all steps of a run, from text to a model that the generator loads; those whose inputs are unchanged are left out."""
     threads.limit()
+    require("datasets", "trl", "peft", "matplotlib", "tensorboardX", "datatrove")
     from training.runs.run_file import read_run
 
     run = read_run(file)
