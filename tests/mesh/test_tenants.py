@@ -1,9 +1,12 @@
 """Names of collections between callers and stores: no name from outside reaches another tenant's."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh import logs
 from mesh.access import identity, tenants
 from mesh.access.identity import Identity
 from mesh.errors import InvalidInput
@@ -83,3 +86,13 @@ def test_an_id_that_is_too_long_with_its_tenant_is_refused() -> None:
     assert collection_id(f"collections/{'n' * 36}")
     with pytest.raises(InvalidInput, match="too long for the tenant"):
         collection_id(f"collections/{'n' * 37}")
+
+
+def test_lines_of_the_log_say_for_whom_a_call_was(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure("mesh")
+    log = logs.get("mesh.test")
+    log.info("outside")
+    calling_for("acme")
+    log.info("inside")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(line["event"], line.get("tenant")) for line in lines] == [("outside", None), ("inside", "acme")]
