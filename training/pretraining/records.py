@@ -72,9 +72,11 @@ class WandB:
 
     def __init__(self, folder: Path, name: str, mode: Literal["offline", "online"], settings: dict[str, Any]) -> None:
         try:
-            import wandb  # pyright: ignore[reportMissingImports] - optional
+            import wandb  # the extra `wandb`
         except ImportError as error:
-            raise FailedPrecondition("wandb is set, and the package is not here: `pip install wandb`.") from error
+            raise FailedPrecondition(
+                "wandb is set, and the package is not here: `pip install 'murphey[wandb]'`."
+            ) from error
         os.environ.setdefault("WANDB_SILENT", "true")
         self._run = wandb.init(
             project="murphey", id=name, name=name, dir=str(folder), mode=mode, resume="allow", config=settings
