@@ -22,6 +22,7 @@ from bench import (
     memory,
     mixed,
     peer,
+    preparing,
     quality,
     search,
     stalls,
@@ -155,6 +156,15 @@ def _words(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption
 def _training(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
     """Pretraining on tinyshakespeare by characters, beside a minimal loop and nanoGPT's published loss."""
     _finish(training.run(Options(runs, quick)), as_json)
+
+
+@app.command("preparing")
+def _preparing(
+    quick: QuickOption = False, as_json: JsonOption = False,
+    planted: Annotated[int, typer.Option(min=1, help="Near duplicates to plant.")] = preparing.PLANTED,
+) -> None:  # fmt: skip
+    """Training text: planted near duplicates that are found, speed of each step, memory."""
+    _finish(preparing.run(Options(1, quick), planted), as_json)
 
 
 @app.command("durability")

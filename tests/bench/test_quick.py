@@ -6,7 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from bench import answer, caches, corpora, generate, ingest, memory, mixed, prompts, quality, search, stalls, workers
+from bench import (
+    answer,
+    caches,
+    corpora,
+    generate,
+    ingest,
+    memory,
+    mixed,
+    preparing,
+    prompts,
+    quality,
+    search,
+    stalls,
+    workers,
+)
 from bench.frame import Row
 from bench.local_mesh import LocalMesh, local_mesh
 from bench.mixed_files import mixed_files, write_copies
@@ -105,6 +119,13 @@ def test_workers() -> None:
     assert _measured(rate)
     assert doubled.median == 0
     assert again.median > 0
+
+
+def test_preparing() -> None:
+    rows = {row.name: row for row in preparing.run(Options(1, quick=True)).rows}
+    assert rows["planted near duplicates found"].median > 90.0
+    assert rows["most memory"].passed
+    assert rows["gopher quality, of one core"].median > 0
 
 
 def _measured(row: Row) -> bool:

@@ -130,6 +130,7 @@ def test_personal_data_is_masked(tmp_path: Path) -> None:
     assert left(tmp_path / "plain")[0].text == text
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_found_and_others_stay(tmp_path: Path) -> None:
     """200 articles, and of the first 100 a copy with 2 % of the words replaced: a similarity of about 0.8."""
     originals = [prose.article(number) for number in range(200)]
@@ -200,6 +201,7 @@ def test_a_done_order_is_not_done_again_and_another_is_refused(tmp_path: Path) -
         run(corpus, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     one = run(prose.write(tmp_path / "a", map(prose.article, range(5))), tmp_path / "out-a")
     same = run(prose.write(tmp_path / "b", map(prose.article, range(5))), tmp_path / "out-b")
@@ -207,6 +209,7 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     assert one["fingerprint"] == same["fingerprint"] != other["fingerprint"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken_at", range(6))
 def test_broken_off_after_any_stage_it_goes_on_to_the_same_result(
     tmp_path: Path, broken_at: int, monkeypatch: pytest.MonkeyPatch

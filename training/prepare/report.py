@@ -29,8 +29,12 @@ def render(manifest: Mapping[str, Any], samples: Samples) -> str:
     steps = manifest["steps"]
     drawn = [
         plots.columns("documents that are left after each step", "documents", _left(steps)),
-        plots.columns("documents that each step drops", "documents", _dropped(steps)),
-        plots.columns("speed of each step on one core", "MB/s", _speeds(steps)),
+        plots.columns(
+            "documents that each step drops",
+            "documents",
+            {step["step"]: sum(step["dropped"].values()) for step in steps},
+        ),
+        plots.columns("core seconds of each step", "seconds", {step["step"]: step["cpu_s"] for step in steps}),
     ]
     return environment.get_template("prepared.html").render(
         manifest=manifest, steps=steps, samples=samples, least=LEAST_MB_A_SECOND, plots=[plot for plot in drawn if plot]
@@ -38,12 +42,9 @@ def render(manifest: Mapping[str, Any], samples: Samples) -> str:
 
 
 def _left(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {step["step"]: step["documents_out"] for step in steps if step["documents_out"]}
-
-
-def _dropped(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {step["step"]: sum(step["dropped"].values()) for step in steps if step["dropped"]}
-
-
-def _speeds(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    return {step["step"]: step["mb_a_second"] for step in steps if step["mb_a_second"] is not None}
+    """Steps that only search leave as many as there were."""
+    left, found = 0, dict[str, float]()
+    for step in steps:
+        left = step["documents_out"] or (left if not step["dropped"] else 0)
+        found[step["step"]] = left
+    return found
