@@ -32,6 +32,7 @@ from bench import (
     words,
     workers,
 )
+from bench.children import ChildFailed
 from bench.frame import Report, Row
 from bench.options import Options
 
@@ -186,9 +187,13 @@ def _setup_peers(
     ] = False,
 ) -> None:
     """Install the peers into .venv-bench."""
-    for environment in [peer.TRITON] if only_triton else [peer.PEERS, *([peer.VLLM] if vllm else [])]:
-        environment.setup()
-        print(environment.folder)
+    try:
+        for environment in [peer.TRITON] if only_triton else [peer.PEERS, *([peer.VLLM] if vllm else [])]:
+            environment.setup()
+            print(environment.folder)
+    except ChildFailed as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
 
 
 def _finish(report: Report, as_json: bool) -> None:

@@ -7,6 +7,7 @@ their dependencies are their own.
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -46,13 +47,19 @@ class Environment:
         return made_from.exists() and made_from.read_text() == self.requirements.read_text()
 
     def setup(self) -> None:
-        """Makes it, unless it is there."""
+        """Makes it, unless it is there. ChildFailed when a package cannot be had."""
         if self.installed:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(self.folder)], check=True)
         install = [str(self.python), "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*install, "--requirement", str(self.requirements)], check=True, stdout=sys.stderr)
+        try:
+            subprocess.run([*install, "--requirement", str(self.requirements)], check=True, stdout=sys.stderr)
+        except subprocess.CalledProcessError as error:
+            raise ChildFailed(
+                f"{self.requirements.name} could not be installed; pip's message is above. Where it finds no distribution, the "
+                f"index has none for Python {platform.python_version()} on {platform.system()} {platform.machine()}."
+            ) from error
         (self.folder / _MADE_FROM).write_text(self.requirements.read_text())
 
     def run(self, script: str, **options: object) -> dict[str, Any]:
