@@ -78,16 +78,20 @@ async def test_the_text_of_an_error_is_no_text(door: Door) -> None:
     assert (type(error), error.field) == (InvalidInput, "prompt")
 
 
-async def test_a_model_that_dies_is_said_until_its_server_is_started_again(door: Door, triton: TritonServer) -> None:
-    """Triton does not start a decoupled model's process again by itself, and still calls the model ready."""
-    text, error = await broken(door, "dying", FAULTY)
-    assert (text, error.code()) == ("half", grpc.StatusCode.UNAVAILABLE)
-    assert await tried(door) == "UNAVAILABLE"
-    await triton.kill()
-    await triton.start()
-    async with asyncio.timeout(60):
-        while (again := await tried(door)) != "late":
-            assert again == "UNAVAILABLE"
+async def test_a_model_that_dies_is_said_until_its_server_is_started_again(
+    triton: TritonServer, tmp_path: Path
+) -> None:
+    """Triton may leave a stream of a dead model open, still calls the model ready, and does not start it again by itself."""
+    async with serve(tmp_path, **settings(triton, silence_timeout_s=2)) as door:
+        text, error = await broken(door, "dying", FAULTY)
+        assert text in ("half", "")  # what it has sent may die with it
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert await tried(door) == "UNAVAILABLE"
+        await triton.kill()
+        await triton.start()
+        async with asyncio.timeout(60):
+            while (again := await tried(door)) != "late":
+                assert again == "UNAVAILABLE"
 
 
 async def tried(door: Door) -> str:

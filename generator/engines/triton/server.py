@@ -6,7 +6,7 @@ key goes into the metadata of each call and nowhere else.
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,13 +71,13 @@ class TritonServer(RemoteServer[TritonServed]):
         self._stub: Any = GRPCInferenceServiceStub(self._channel)
         key = (("authorization", f"Bearer {options.api_key}"),) if options.api_key else ()
         self._metadata = (_STATUS_METADATA, *key)
-        self._stops: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._disorder = ""
 
     async def close(self) -> None:
         """Ends its connection, once the requests that were left are stopped."""
-        if self._stops:
-            await asyncio.wait(self._stops)
+        if self._leaving:
+            await asyncio.wait(self._leaving)
         await self._channel.close()
 
     async def check(self) -> None:
@@ -115,7 +115,7 @@ class TritonServer(RemoteServer[TritonServed]):
         finally:
             self.running -= 1
             if call is not None:
-                self._leave(call, contract, None if reader.over else id_)
+                self._leave(call, contract, reader, id_)
 
     async def _next(self, call: Any, request: RemoteRequest) -> pb.ModelInferResponse:
         try:
@@ -129,14 +129,19 @@ class TritonServer(RemoteServer[TritonServed]):
             raise said(None, response.error_message, self.url, request)
         return response.infer_response
 
-    def _leave(self, call: Any, contract: Contract, id_: str | None) -> None:
+    def _leave(self, call: Any, contract: Contract, reader: ResponseReader, id_: str) -> None:
         """Ends a stream; a request that is not over goes on in the engine of an ensemble until it is told to stop."""
-        if not call.done():
+        if reader.final:
+            self._beside(_ended(call))
+        elif not call.done():
             call.cancel()
-        if id_ is not None and contract.core is not None:
-            task = asyncio.create_task(self._stop(stop_of(contract.core, id_)), name="stop a request")
-            self._stops.add(task)
-            task.add_done_callback(self._stops.discard)
+        if not reader.over and contract.core is not None:
+            self._beside(self._stop(stop_of(contract.core, id_)))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="leave a stream")
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def _stop(self, message: pb.ModelInferRequest) -> None:
         """The engine answers with nothing, or with an error for a request that has ended meanwhile; both will do."""
@@ -202,6 +207,16 @@ class TritonServer(RemoteServer[TritonServed]):
 
     async def _brief(self, method: Any, message: Any) -> Any:
         return await method(message, metadata=self._metadata, timeout=_BRIEF_S)
+
+
+async def _ended(call: Any) -> None:
+    """Lets the server end a stream that is over by itself: it logs a cancel of such a one as an error."""
+    try:
+        async with asyncio.timeout(_BRIEF_S):
+            while isinstance(await call.read(), pb.ModelStreamInferResponse):
+                pass
+    except (TimeoutError, grpc.aio.AioRpcError):
+        call.cancel()
 
 
 def _channel(url: str, connect_s: float) -> grpc.aio.Channel:
