@@ -16,6 +16,7 @@ PARTS = (
     "mesh.access.cli",
     "mesh.status.cli",
     "mesh.capacity.cli",
+    "mesh.backup.cli",
     "ingest.cli",
     "retriever.cli",
     "orchestrator.cli",

@@ -1,0 +1,1 @@
+"""Backups of a whole mesh, and what is made of them."""
