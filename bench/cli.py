@@ -17,14 +17,19 @@ from bench import (
     answer,
     caches,
     durability,
+    faults,
+    fuzz,
     generate,
     ingest,
+    load,
     memory,
     mixed,
     peer,
     preparing,
     quality,
+    rolling,
     search,
+    soak,
     stalls,
     start,
     training,
@@ -177,6 +182,58 @@ def _durability(
 ) -> None:  # fmt: skip
     """kill -9 of ingest workers, the retriever and their child processes, at random, over one ingest."""
     _finish(durability.run(Options(1, quick), kills, documents, seed), as_json)
+
+
+@app.command("load")
+def _load(
+    quick: QuickOption = False, as_json: JsonOption = False,
+    target: Annotated[str | None, typer.Option(help="An orchestrator or gateway; without, a mesh of its own.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="The default model instead of a tiny one.")] = False,
+    rates: Annotated[str, typer.Option(help="Requests a second, with commas; without, multiples of the capacity.")] = "",
+    seconds: Annotated[float, typer.Option(min=0.5, help="At each rate.")] = load.Workload.seconds,
+    deadline_s: Annotated[float, typer.Option(min=0.1, help="Of an answer.")] = load.Workload.deadline_s,
+    tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = load.Workload.tokens,
+) -> None:  # fmt: skip
+    """Answers at fixed rates up to five times what the mesh can give; draws the curve."""
+    workload = None if quick else load.Workload(seconds=seconds, deadline_s=deadline_s, tokens=tokens)
+    fixed = tuple(float(rate) for rate in rates.split(",") if rate)
+    _finish(load.run(Options(1, quick), workload, target, real, fixed), as_json)
+
+
+@app.command("rolling")
+def _rolling(
+    quick: QuickOption = False, as_json: JsonOption = False,
+    rate: Annotated[float, typer.Option(min=0.1, help="Answers a second.")] = rolling.RATE,
+) -> None:  # fmt: skip
+    """Two of each service but the retriever, each restarted in turn under load: no request may fail."""
+    _finish(rolling.run(Options(1, quick), rate), as_json)
+
+
+@app.command("faults")
+def _faults(quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """Every dependency x latency, reset, partition, slow reader, half-open; kill -9 and a full disk: what clients saw."""
+    _finish(faults.run(Options(1, quick)), as_json)
+
+
+@app.command("soak")
+def _soak(
+    quick: QuickOption = False, as_json: JsonOption = False,
+    minutes: Annotated[float, typer.Option(min=0.1, help="So long.")] = soak.MINUTES,
+    real: Annotated[bool, typer.Option("--real", help="The default model instead of a tiny one.")] = False,
+) -> None:  # fmt: skip
+    """A light mixed load for a long time: memory, open files, errors."""
+    _finish(soak.run(Options(1, quick), minutes, real), as_json)
+
+
+@app.command("fuzz")
+def _fuzz(
+    quick: QuickOption = False, as_json: JsonOption = False,
+    requests: Annotated[int, typer.Option(min=0, help="Mutated requests; 0 for none.")] = fuzz.REQUESTS,
+    documents: Annotated[int, typer.Option(min=0, help="Damaged documents; 0 for none.")] = fuzz.DOCUMENTS,
+    seed: Annotated[int | None, typer.Option(help="The run that this number stands for; at random without.")] = None,
+) -> None:  # fmt: skip
+    """Mutated requests to every RPC and damaged documents to the parsers: nothing may break."""
+    _finish(fuzz.run(Options(1, quick), requests, documents, seed), as_json)
 
 
 @app.command("setup-peers")

@@ -27,6 +27,7 @@ from mesh.access import tenants
 from mesh.errors import InvalidInput, MurpheyError, to_status
 from mesh.names import collection_id, document_ids, resource_id
 from mesh.paging import decode_token, encode_token, page_size
+from mesh.times import duration, microseconds
 from murphey.ingest.v1 import ingest_pb2 as pb
 from murphey.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 
@@ -139,7 +140,7 @@ class IngestServicer(IngestServiceServicer):
             limit=size + 1,
             batch=request.batch,
             state=_job_state(request.state),
-            updated_since_us=request.updated_since.ToMicroseconds(),
+            updated_since_us=microseconds(request.updated_since, "updated_since"),
         )
         token = encode_token(found[size - 1].id) if len(found) > size else ""
         return pb.ListJobsResponse(jobs=[job_message(job) for job in found[:size]], next_page_token=token)
@@ -166,7 +167,7 @@ class IngestServicer(IngestServiceServicer):
     async def FindOrphans(
         self, request: pb.FindOrphansRequest, context: Context
     ) -> AsyncIterator[pb.FindOrphansResponse]:
-        age = request.minimum_age.ToTimedelta() if request.HasField("minimum_age") else MINIMUM_AGE
+        age = duration(request.minimum_age, "minimum_age") if request.HasField("minimum_age") else MINIMUM_AGE
         orphans = self._orphans(tenants.current(), age.total_seconds())
         async for orphan in orphans.find():
             removed = request.remove and orphan.removable

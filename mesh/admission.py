@@ -31,6 +31,8 @@ _REFUSED = metrics.counter(
 )
 _WAITED = metrics.histogram("admission_wait_seconds", "Time that requests waited for their place.", ("at", "priority"))
 _LONGEST_RETRY_S = 30.0
+_USED = 0.6
+"""The part of a request's spare time that what is before it may take by prediction: the pace may slow down meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Admission:
         self._limits, self._at, self._clock = limits, at, clock
         self._pace = Pace(clock)
         self._waiting: dict[Priority, deque[_Request]] = {one: deque() for one in Priority}
+        self._running: dict[_Request, None] = {}
+        """The longest running first."""
         self._running_batch = 0
         self.running_requests = 0
         self.running_tokens = 0
@@ -128,13 +132,21 @@ class Admission:
         """Somebody always runs, so that a pace that is better now is found."""
         if self.running_requests == 0:
             return
-        needed, left = self._pace.surely_s(request.before), request.left_s(request.arrived)
+        needed, left = self._needed_s(request), request.left_s(request.arrived)
         if needed > left:
             message = (
                 f"The {self._at} is overloaded: with what is pending this would take {needed:.1f} s, and its deadline is in "
                 f"{left:.1f} s. Try again later, or allow it more time."
             )
             raise self._refusal(request, "deadline", message, needed - left)
+
+    def _needed_s(self, request: _Request) -> float:
+        """What it takes alone, and with a margin what is before it; more when those that run are late already."""
+        alone, together = self._pace.expected_s(request.tokens), self._pace.surely_s(request.before)
+        oldest = next(iter(self._running))
+        usual_s = self._pace.surely_s(oldest.before)
+        late = max(1.0, (request.arrived - oldest.arrived) / usual_s) if usual_s else 1.0
+        return (alone + max(0.0, together - alone) / _USED) * late
 
     def _refusal(self, request: _Request, reason: str, message: str, retry_after_s: float) -> Overloaded:
         _REFUSED.labels(self._at, request.priority.value, reason).inc()
@@ -195,6 +207,7 @@ class Admission:
             if request.waits and self._pace.expected_s(request.tokens) > request.left_s(self._clock()):
                 request.turn.set_exception(self._no_time(request))
                 continue
+            self._running[request] = None
             self.running_requests += 1
             self.running_tokens += request.tokens
             self._running_batch += request.priority is Priority.BATCH
@@ -217,6 +230,7 @@ class Admission:
         return fits and self.running_requests < limits.running_requests
 
     def _give_back(self, request: _Request) -> None:
+        del self._running[request]
         self.running_requests -= 1
         self.running_tokens -= request.tokens
         self._running_batch -= request.priority is Priority.BATCH

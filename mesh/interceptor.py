@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2
 from grpc_status import rpc_status
 from opentelemetry import context as otel_context
@@ -32,6 +32,8 @@ _SECONDS = metrics.histogram("grpc_call_seconds", "From a call's start to its en
 _TENANT_CALLS = metrics.counter("tenant_calls", "Calls that ended, by tenant and code.", ("service", "tenant", "code"))
 _RUNNING = metrics.gauge("grpc_running_calls", "Calls that are running.", ("service", "method"))
 
+_NOT_NOTED = (code_pb2.OK, code_pb2.RESOURCE_EXHAUSTED)
+"""Counted and not logged: under overload to refuse must cost next to nothing."""
 _UNBOUNDED_S = 1e8
 """grpc reports a huge number where the caller set no deadline."""
 
@@ -66,9 +68,9 @@ class CallBoundary(grpc.aio.ServerInterceptor):
                 else self._single(method, _refusing(refusal))
             )
             return make_handler(wrapped, None, handler.response_serializer)
-        behavior = getattr(handler, "_".join(kind))
+        behavior = _reading(getattr(handler, "_".join(kind)), handler.request_streaming)
         wrapped = self._streaming(method, behavior) if handler.response_streaming else self._single(method, behavior)
-        return make_handler(wrapped, handler.request_deserializer, handler.response_serializer)
+        return make_handler(wrapped, _read_by(handler.request_deserializer), handler.response_serializer)
 
     async def _refusal(self, method: str, details: grpc.HandlerCallDetails) -> Exception | None:
         """Why the call is not let in. Sets who calls, and how urgently, in the call's own task, which runs the handler too."""
@@ -156,6 +158,46 @@ class CallBoundary(grpc.aio.ServerInterceptor):
                 self._audit.note(method, identity.current.get(), observed.resource, ended, observed.trace_id(span))
 
 
+class _Unreadable:
+    """Bytes that are no message of the method's request."""
+
+    @staticmethod
+    def error() -> errors.InvalidInput:
+        """As the caller is told."""
+        return errors.InvalidInput(
+            "The request cannot be read: its bytes are no message of the type that this method takes."
+        )
+
+
+def _read_by(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """grpc would call bytes that cannot be read UNKNOWN, with a traceback in the log; it is the caller who is wrong."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _reading(behavior: Callable[..., Any], streams: bool) -> Callable[..., Any]:
+    """The behavior, for requests that may be unreadable."""
+
+    async def readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            if isinstance(request, _Unreadable):
+                raise request.error()
+            yield request
+
+    def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        if isinstance(request, _Unreadable):
+            raise request.error()
+        return behavior(readable(request) if streams else request, context)
+
+    return call
+
+
 def _refusing(refusal: Exception) -> Callable[..., Awaitable[Any]]:
     async def refuse(request: Any, context: grpc.aio.ServicerContext) -> Any:
         raise refusal
@@ -200,7 +242,7 @@ class _Observed:
         _SECONDS.labels(*labels).observe(elapsed_s)
         span.set_attribute("rpc.grpc.status_code", self.code)
         span.end()
-        write = log.debug if self.code == code_pb2.OK else log.info
+        write = log.debug if self.code in _NOT_NOTED else log.info
         notes: dict[str, str] = {}
         if (caller := identity.current.get()) is not None:
             notes["caller"] = caller.caller

@@ -100,6 +100,20 @@ async def test_a_bug_tells_the_client_nothing() -> None:
     assert "secret" not in (error.details() or "")
 
 
+@pytest.mark.parametrize("method", ["GetModel", "StreamGenerate"])
+async def test_bytes_that_are_no_message_are_the_callers_mistake(method: str) -> None:
+    hosted = Hosted(SERVICE, lambda server: pb_grpc.add_GeneratorServiceServicer_to_server(Scripted(), server))
+    async with (
+        serving(ServiceSettings(drain_s=0), [hosted]) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        call = channel.stream_unary(f"/{SERVICE}/{method}")(iter([b"\x0a\xff"]), timeout=20)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "cannot be read" in (caught.value.details() or "")
+
+
 async def test_deadline_is_carried_to_the_handler() -> None:
     servicer = Scripted()
     async with mesh_of(servicer) as stub:
