@@ -28,6 +28,7 @@ from mesh import weights
 from mesh.settings import default_models_folder
 
 _START_S, _STOP_S = 300, 60
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - Linux's
 _MODEL = "smollm2-135m-instruct"
 
 
@@ -53,6 +54,11 @@ class TritonServer:
         return f"grpc://127.0.0.1:{self.grpc_port}"
 
     @property
+    def _shared_memory(self) -> str:
+        """Begins the names of its regions; a server that runs has its ports for itself."""
+        return f"murphey_triton_{self.grpc_port}_"
+
+    @property
     def said(self) -> str:
         """The end of the server's own log."""
         return (self.folder / "server.log").read_text(errors="replace")[-6000:]
@@ -67,7 +73,8 @@ class TritonServer:
             self.process = await asyncio.create_subprocess_exec(
                 str(home / "bin" / "tritonserver"), "--model-repository", str(self.folder / "models"),
                 "--backend-directory", str(self.folder / "backends"), "--disable-auto-complete-config",
-                "--grpc-address", "127.0.0.1", "--grpc-port", str(self.grpc_port), "--http-address", "127.0.0.1",
+                "--backend-config", f"python,shm-region-prefix-name={self._shared_memory}", "--grpc-address", "127.0.0.1",
+                "--grpc-port", str(self.grpc_port), "--http-address", "127.0.0.1",
                 "--http-port", str(self.http_port), "--allow-metrics", "false", "--exit-timeout-secs", "5",
                 env=kept | {"LD_LIBRARY_PATH": libraries, "OPENBLAS_NUM_THREADS": "1"},
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
@@ -75,11 +82,16 @@ class TritonServer:
         await self._ready()
 
     async def kill(self) -> None:
-        """Kills it and its models' processes, which are its group."""
+        """Kills it and its models' processes, which are its group, and removes the shared memory that they leave."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, 9)
             await self.process.wait()
+        self._remove_shared_memory()
+
+    def _remove_shared_memory(self) -> None:
+        for left in _SHARED_MEMORY.glob(f"{self._shared_memory}*"):
+            left.unlink(missing_ok=True)
 
     def events(self, model: str) -> list[dict[str, Any]]:
         """What a model has told of its inside so far."""
