@@ -24,6 +24,7 @@ from bench import (
     load,
     memory,
     mixed,
+    move,
     peer,
     preparing,
     quality,
@@ -156,6 +157,12 @@ def _workers(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOpti
 def _words(runs: RunsOption = 3, quick: QuickOption = False, as_json: JsonOption = False) -> None:
     """Unit costs for `murphey plan`: the search by words at two sizes, words and fields of a chunk."""
     _finish(words.run(Options(runs, quick)), as_json)
+
+
+@app.command("move")
+def _move(runs: RunsOption = 1, quick: QuickOption = False, as_json: JsonOption = False) -> None:
+    """A collection of 100,000 chunks from the embedded store to a Qdrant server, and whether both answer the same."""
+    _finish(move.run(Options(runs, quick)), as_json)
 
 
 @app.command("training")
