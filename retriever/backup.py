@@ -11,8 +11,10 @@ from typing import Any
 
 from mesh import discovery
 from mesh.access import credentials
+from mesh.access.tenants import tenant_of
 from mesh.backup.parts import ChunkRow, SeenCollection
 from mesh.channel import open_channel
+from mesh.deadline import call_options
 from mesh.errors import Corrupt, FailedPrecondition, NotFound, Unavailable, translated
 from murphey.retriever.v1 import stored_chunks_pb2 as pb
 from murphey.retriever.v1.retriever_pb2_grpc import RetrieverServiceStub
@@ -47,7 +49,7 @@ class BackedUpChunks:
         if isinstance(self._source, RetrieverServiceStub):
             request = pb.ReadChunksRequest(index=index, staged=staged, after=after, documents=documents)
             with translated("retriever"):
-                response = await self._source.ReadChunks(request, timeout=PAGE_TIMEOUT_S)
+                response = await self._source.ReadChunks(request, **call_options(PAGE_TIMEOUT_S, tenant_of(index)))
             return [_row(chunk) for chunk in response.page.chunks], response.after
         page = await self._source.page(index, staged=staged, after=after, documents=documents)
         return [_row(chunk) for chunk in stored_messages.to_message(page.chunks).chunks], page.after

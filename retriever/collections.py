@@ -135,6 +135,17 @@ class Collections:
             field="index_version",
         )
 
+    async def check_index(self, tenant: str, index: str) -> None:
+        """NotFound unless it is an index of one of the tenant's collections: a store takes a name for that of a folder."""
+        if not self._has_index(tenant, index):
+            await self._reload()
+            if not self._has_index(tenant, index):
+                raise NotFound(f"The tenant {tenant} has no index {index[:200]!r}.", field="index")
+
+    def _has_index(self, tenant: str, index: str) -> bool:
+        theirs = (record for key, record in self._records.items() if tenant_of(key) == tenant)
+        return any(index == known.index for record in theirs for known in record.indexes)
+
     async def update(
         self, collection: str, change: Callable[[CollectionRecord], Awaitable[CollectionRecord]]
     ) -> CollectionRecord:

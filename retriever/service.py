@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from mesh import paging
 from mesh.access import tenants
 from mesh.cache_messages import to_use
-from mesh.errors import InvalidInput, NotFound
+from mesh.errors import InvalidInput
 from mesh.names import collection_id
 from murphey.retriever.v1 import moving_pb2, stored_chunks_pb2
 from murphey.retriever.v1 import retriever_pb2 as pb
@@ -169,8 +169,7 @@ class RetrieverServicer(RetrieverServiceServicer):
     ) -> stored_chunks_pb2.ReadChunksResponse:
         if len(request.documents) > MAX_DOCUMENTS:
             raise InvalidInput(f"At most {MAX_DOCUMENTS} documents at a time.", field="documents")
-        if tenants.tenant_of(request.index) != tenants.current():
-            raise NotFound(f"The tenant {tenants.current()} has no index {request.index[:200]!r}.", field="index")
+        await self._collections.check_index(tenants.current(), request.index)
         page = await self._store.page(
             request.index, staged=request.staged, after=request.after, documents=list(request.documents)
         )

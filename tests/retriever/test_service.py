@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 
 from murphey.retriever.v1 import filter_pb2
 from murphey.retriever.v1 import retriever_pb2 as pb
+from murphey.retriever.v1.stored_chunks_pb2 import ReadChunksRequest
 from tests.retriever.conftest import Served
 from tests.retriever.fakes import DIMENSIONS, vector_of
 from tests.retriever.requests import message, on, struct
@@ -34,6 +35,13 @@ async def test_ingest_and_search(served: Served) -> None:
     assert passage.HasField("dense_score")
     assert response.index_version == done.index_version
     assert response.store_time.ToNanoseconds() > 0
+
+
+@pytest.mark.parametrize("index", ["", ".", "../indexes", "/tmp", "nothing", "\u0301" * 300])
+async def test_only_indexes_of_collections_are_read(served: Served, index: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await served.stub.ReadChunks(ReadChunksRequest(index=index))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_chunks_with_vectors_are_not_embedded(served: Served) -> None:
