@@ -1,18 +1,23 @@
 """A mesh is backed up while it runs; what is restored answers the same, and lacks nothing."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from obstore.store import MemoryStore
 
+from mesh.access import identity
 from mesh.backup.place import Place
 from mesh.errors import Unavailable
+from murphey.ingest.v1 import ingest_pb2
+from murphey.retriever.v1 import retriever_pb2
 from tests.ingest.conftest import tokenizer_folder  # noqa: F401 - a fixture
 from tests.mesh.backups import RunningMesh, murphey, refused, running_mesh
 
 pytestmark = pytest.mark.slow
+ACME = ((identity.TENANT, "acme"),)
 QUESTIONS = ("harbor lantern", "copper dune", "document number 7")
 
 
@@ -45,6 +50,37 @@ async def test_a_restored_mesh_answers_the_same(tmp_path: Path, tokenizer_folder
         job = await new.service.ingest("more.txt", b"Pebbles on a beach. " * 30)  # it goes on
         assert not job.error.message
         assert await new.orphans() == []
+
+
+async def test_tenants_stay_apart(tmp_path: Path, tokenizer_folder: Path) -> None:  # noqa: F811
+    place = str(tmp_path / "backups")
+    async with running_mesh(tmp_path / "old", tokenizer_folder) as old:
+        await fill(old, 2)
+        await upload_of_acme(old, b"The lighthouse keeper of acme counts pelicans. " * 10)
+        manifest = await old.back_up(Place.open(place, make=True))
+        before = await found_by_acme(old)
+        assert before
+    restored = await asyncio.to_thread(murphey, "restore", place, "--data", str(tmp_path / "new"))
+    assert restored["chunks"] == manifest.chunks
+    async with running_mesh(tmp_path / "new", tokenizer_folder) as new:
+        assert await found_by_acme(new) == before
+        assert not any("pelicans" in chunk.text for chunk in await new.retriever.found("counts pelicans"))
+
+
+async def upload_of_acme(mesh: RunningMesh, content: bytes) -> None:
+    async def requests() -> AsyncIterator[ingest_pb2.UploadDocumentRequest]:
+        yield ingest_pb2.UploadDocumentRequest(header=ingest_pb2.UploadHeader(display_name="acme.txt"))
+        yield ingest_pb2.UploadDocumentRequest(data=content)
+
+    begun = await mesh.service.stub.UploadDocument(requests(), metadata=ACME, timeout=30)
+    watched = mesh.service.stub.WatchJob(ingest_pb2.WatchJobRequest(name=begun.job.name), metadata=ACME, timeout=60)
+    states = [response.job.state async for response in watched]
+    assert states[-1] == ingest_pb2.JOB_STATE_SUCCEEDED
+
+
+async def found_by_acme(mesh: RunningMesh) -> list[str]:
+    request = retriever_pb2.SearchRequest(text="counts pelicans")
+    return [hit.chunk.text for hit in (await mesh.retriever.stub.Search(request, metadata=ACME, timeout=30)).passages]
 
 
 async def test_what_changes_meanwhile_is_whole(tmp_path: Path, tokenizer_folder: Path) -> None:  # noqa: F811
@@ -82,15 +118,11 @@ async def test_what_changes_meanwhile_is_whole(tmp_path: Path, tokenizer_folder:
 
 
 def _named(name: str) -> Any:
-    from murphey.ingest.v1 import ingest_pb2 as pb
-
-    return pb.DeleteDocumentRequest(name=name)
+    return ingest_pb2.DeleteDocumentRequest(name=name)
 
 
 def _all_jobs() -> Any:
-    from murphey.ingest.v1 import ingest_pb2 as pb
-
-    return pb.ListJobsRequest(page_size=1000)
+    return ingest_pb2.ListJobsRequest(page_size=1000)
 
 
 async def test_the_second_backup_writes_what_is_new(tmp_path: Path, tokenizer_folder: Path) -> None:  # noqa: F811
