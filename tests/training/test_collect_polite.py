@@ -29,8 +29,17 @@ class Naps:
         self.slept.append(seconds)
 
 
-def in_half_an_hour() -> datetime:
-    return datetime.now(UTC) + timedelta(minutes=30)
+def busy_until_http_date() -> Answer:
+    return Answer(status=503, headers={"Retry-After": format_datetime(in_minutes(30), usegmt=True)})
+
+
+def used_up_until_epoch() -> Answer:
+    until = str(int(in_minutes(15).timestamp()))
+    return Answer(status=403, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": until})
+
+
+def in_minutes(minutes: int) -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
 def busy_first(*answers: Answer) -> Callable[[Asked], Answer]:
@@ -53,24 +62,16 @@ def test_it_says_who_asks_and_asks_not_too_often() -> None:
 @pytest.mark.parametrize(
     ("answer", "least_s", "most_s"),
     [
-        (Answer(status=429, headers={"Retry-After": "7"}), 7.0, 7.0),
-        (Answer(status=503), 1.0, 1.0),
-        (Answer(status=403, headers={"Retry-After": "3"}), 3.0, 3.0),
-        (
-            Answer(status=503, headers={"Retry-After": format_datetime(in_half_an_hour(), usegmt=True)}),
-            1_000.0, 1_800.0,
-        ),
-        (
-            Answer(status=403, headers={
-                "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(datetime.now(UTC).timestamp()) + 900),
-            }),
-            300.0, 900.0,
-        ),
+        (lambda: Answer(status=429, headers={"Retry-After": "7"}), 7.0, 7.0),
+        (lambda: Answer(status=503), 1.0, 1.0),
+        (lambda: Answer(status=403, headers={"Retry-After": "3"}), 3.0, 3.0),
+        (busy_until_http_date, 1_000.0, 1_800.0),
+        (used_up_until_epoch, 300.0, 900.0),
     ],
-)  # fmt: skip
-def test_a_server_that_wants_a_pause_gets_it(answer: Answer, least_s: float, most_s: float) -> None:
+)
+def test_a_server_that_wants_a_pause_gets_it(answer: Callable[[], Answer], least_s: float, most_s: float) -> None:
     naps = Naps()
-    with serving(busy_first(answer)) as site, PoliteClient(pacing=QUICK, sleep=naps) as client:
+    with serving(busy_first(answer())) as site, PoliteClient(pacing=QUICK, sleep=naps) as client:
         assert client.get_json(site.url) == {"good": True}
     (slept,) = naps.slept
     assert least_s <= slept <= most_s
