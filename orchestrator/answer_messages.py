@@ -10,6 +10,7 @@ from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.retriever.v1 import filter_pb2
 from orchestrator.clients.generator import sampling_message
 from orchestrator.comparing import Change, Difference
+from orchestrator.feedback import Feedback
 from orchestrator.questions import Question
 from orchestrator.records import AnswerRecord
 from orchestrator.replaying import Replay
@@ -33,6 +34,18 @@ def record_message(record: AnswerRecord, *, whole: bool = True) -> pb.StoredAnsw
         finish=finish_message(record.finish),
         settings=_struct(record.settings),
         create_time=timestamp(record.create_time),
+        feedback=feedback_message(record.feedback) if record.feedback else None,
+    )
+
+
+def feedback_message(feedback: Feedback) -> pb.Feedback:
+    """What a person thinks of an answer."""
+    return pb.Feedback(
+        rating=pb.RATING_GOOD if feedback.good else pb.RATING_BAD,
+        better_answer=feedback.better_answer,
+        comment=feedback.comment,
+        training_consent=feedback.training_consent,
+        create_time=timestamp(feedback.create_time),
     )
 
 

@@ -16,7 +16,7 @@ from murphey.generator.v1 import sampling_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
 from murphey.retriever.v1 import cache_pb2
-from orchestrator import cli_answers
+from orchestrator import cli_answers, cli_feedback
 from orchestrator.cli_citations import citation_json, list_citations
 from orchestrator.evaluation import cli as evaluation
 
@@ -24,9 +24,10 @@ TIMEOUT_S = 300.0
 
 
 def register(root: typer.Typer) -> None:
-    """Adds `ask`, `answers`, `replay` and `eval` to the root command."""
+    """Adds `ask`, `answers`, `replay`, `feedback` and `eval` to the root command."""
     root.command("ask")(ask)
     cli_answers.register(root)
+    cli_feedback.register(root)
     evaluation.register(root)
 
 

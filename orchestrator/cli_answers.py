@@ -36,14 +36,16 @@ def register(root: typer.Typer) -> None:
 @answers.command("list")
 def list_answers(
     collection: Annotated[str | None, typer.Option(help="Only answers from this collection.")] = None,
+    rated: Annotated[bool, typer.Option("--rated", help="Only answers that somebody rated.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many, the latest ones.")] = 20,
     as_json: JsonOption = False,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
 ) -> None:
     """List the latest answers."""
-    request = pb.ListAnswersRequest(page_size=limit, collection=f"collections/{collection}" if collection else "")
-    found = list(terminal.run(_call("ListAnswers", request, data, target)).answers)
+    within = f"collections/{collection}" if collection else ""
+    request = pb.ListAnswersRequest(page_size=limit, collection=within, rated=rated)
+    found = list(terminal.run(call("ListAnswers", request, data, target)).answers)
     if as_json:
         terminal.print_json({"answers": [_summary(answer) for answer in found]})
         return
@@ -56,7 +58,7 @@ def show(
     answer: AnswerArgument, as_json: JsonOption = False, data: DataOption = DEFAULT_DATA, target: TargetOption = None
 ) -> None:
     """Show an answer with its citations, sources and versions."""
-    found = terminal.run(_call("GetAnswer", pb.GetAnswerRequest(name=_name(answer)), data, target)).answer
+    found = terminal.run(call("GetAnswer", pb.GetAnswerRequest(name=answer_name(answer)), data, target)).answer
     if as_json:
         terminal.print_json(_whole(found))
         return
@@ -64,6 +66,8 @@ def show(
     out.print(escape(found.text))
     list_citations(found.citations)
     _list_sources(found.sources, "Sources")
+    if found.HasField("feedback"):
+        _tell_feedback(found.feedback)
     out.print(f"\n{found.name}, {_time(found)} UTC, {_outcome(found)}, {escape(_versions(found))}")
 
 
@@ -72,11 +76,11 @@ def delete(
     answer: AnswerArgument, as_json: JsonOption = False, data: DataOption = DEFAULT_DATA, target: TargetOption = None
 ) -> None:
     """Delete an answer; what its conversation says of it stays."""
-    terminal.run(_call("DeleteAnswer", pb.DeleteAnswerRequest(name=_name(answer)), data, target))
+    terminal.run(call("DeleteAnswer", pb.DeleteAnswerRequest(name=answer_name(answer)), data, target))
     if as_json:
-        terminal.print_json({"deleted": _name(answer)})
+        terminal.print_json({"deleted": answer_name(answer)})
     else:
-        console.print(f"{escape(_name(answer))} is deleted.")
+        console.print(f"{escape(answer_name(answer))} is deleted.")
 
 
 def replay(
@@ -88,8 +92,8 @@ def replay(
 ) -> None:
     """Ask an answer's question again of what is there now, and show the difference. Exits with 3 when there is one."""
     asked = f"models/{model.removeprefix('models/')}" if model else ""
-    request = pb.ReplayAnswerRequest(name=_name(answer), model=asked)
-    done = terminal.run(_call("ReplayAnswer", request, data, target, REPLAY_TIMEOUT_S))
+    request = pb.ReplayAnswerRequest(name=answer_name(answer), model=asked)
+    done = terminal.run(call("ReplayAnswer", request, data, target, REPLAY_TIMEOUT_S))
     if as_json:
         terminal.print_json(_replay_json(done))
     else:
@@ -98,7 +102,8 @@ def replay(
         raise typer.Exit(DIFFERS)
 
 
-async def _call(method: str, request: Any, data: Path, target: str | None, timeout_s: float = TIMEOUT_S) -> Any:
+async def call(method: str, request: Any, data: Path, target: str | None, timeout_s: float = TIMEOUT_S) -> Any:
+    """Calls the orchestrator."""
     async with channel_for("orchestrator", data, target) as channel:
         with translated("orchestrator"):
             return await getattr(OrchestratorServiceStub(channel), method)(request, timeout=timeout_s)
@@ -166,7 +171,27 @@ def _summary(answer: pb.StoredAnswer) -> dict[str, Any]:
         "versions": {name: getattr(versions, name) for name in ("index", "prompt", "model", "corpus")},
         "seed": finish.seed if finish.HasField("seed") else None,
         "total_s": round(_total_s(answer), 4),
+        "feedback": feedback_json(answer.feedback) if answer.HasField("feedback") else None,
     }
+
+
+def feedback_json(feedback: pb.Feedback) -> dict[str, Any]:
+    """What a person said, as JSON shows it."""
+    return {
+        "good": feedback.rating == pb.RATING_GOOD,
+        "better_answer": feedback.better_answer or None,
+        "comment": feedback.comment or None,
+        "training_consent": feedback.training_consent,
+        "time": feedback.create_time.ToJsonString(),
+    }
+
+
+def _tell_feedback(feedback: pb.Feedback) -> None:
+    told = ["good" if feedback.rating == pb.RATING_GOOD else "not good"]
+    told += [f"better: {feedback.better_answer}"] if feedback.better_answer else []
+    told += [f"“{feedback.comment}”"] if feedback.comment else []
+    told.append("may be trained on" if feedback.training_consent else "not to be trained on")
+    out.print("\n" + escape(f"Rated {'; '.join(told)}"))
 
 
 def _whole(answer: pb.StoredAnswer) -> dict[str, Any]:
@@ -190,7 +215,8 @@ def _source_json(source: pb.Source) -> dict[str, Any]:
     }
 
 
-def _name(given: str) -> str:
+def answer_name(given: str) -> str:
+    """`answers/ID` of what an argument says."""
     return f"answers/{given.removeprefix('answers/')}"
 
 

@@ -1,20 +1,23 @@
 """Keeps the records of answers in the database. What a call asks for is looked for among its own tenant's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, delete, insert, select
+from sqlalchemy import ColumnElement, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.access import tenants
 from mesh.errors import InvalidInput, NotFound, Unavailable
 from mesh.paging import decode_token, encode_token
+from orchestrator.feedback import Feedback
 from orchestrator.records import AnswerRecord
 from orchestrator.tables import answer_documents, answers
 
-_RECORD = TypeAdapter(AnswerRecord)
+_RECORD, _FEEDBACK = TypeAdapter(AnswerRecord), TypeAdapter(Feedback)
 
 
 class StoredRecords:
@@ -36,23 +39,35 @@ class StoredRecords:
 
     async def get(self, identifier: str) -> AnswerRecord:
         async with self._engine.connect() as connection:
-            found = await connection.execute(select(answers.c.record).where(_own(identifier)))
+            found = await connection.execute(select(answers.c.record, answers.c.feedback).where(_own(identifier)))
             row = found.first()
         if row is None:
             raise _unknown(identifier)
-        return _RECORD.validate_json(row.record)
+        return _read(row)
 
-    async def page(self, collection: str, size: int, token: str) -> tuple[list[AnswerRecord], str]:
-        query = select(answers.c.position, answers.c.record).where(answers.c.tenant == tenants.current())
+    async def page(
+        self, collection: str, size: int, token: str, *, rated: bool = False
+    ) -> tuple[list[AnswerRecord], str]:
+        query = select(answers.c.position, answers.c.record, answers.c.feedback)
+        query = query.where(answers.c.tenant == tenants.current())
         query = query.order_by(answers.c.position.desc()).limit(size + 1)
         if collection:
             query = query.where(answers.c.collection == collection)
+        if rated:
+            query = query.where(answers.c.feedback.is_not(None))
         if token:
             query = query.where(answers.c.position < _position(token))
         async with self._engine.connect() as connection:
             rows = (await connection.execute(query)).all()
-        found = [_RECORD.validate_json(row.record) for row in rows[:size]]
+        found = [_read(row) for row in rows[:size]]
         return found, encode_token(str(rows[size - 1].position)) if len(rows) > size else ""
+
+    async def rate(self, identifier: str, feedback: Feedback) -> None:
+        said = _FEEDBACK.dump_json(feedback).decode()
+        async with self._engine.begin() as connection:
+            kept = await connection.execute(update(answers).where(_own(identifier)).values(feedback=said))
+        if kept.rowcount == 0:
+            raise _unknown(identifier)
 
     async def delete(self, identifier: str) -> None:
         async with self._engine.begin() as connection:
@@ -84,7 +99,7 @@ class StoredRecords:
             "collection": record.question.collection,
             "conversation": record.finish.conversation or None,
             "create_time": record.create_time,
-            "record": _RECORD.dump_json(record).decode(),
+            "record": _RECORD.dump_json(record, exclude={"feedback"}).decode(),
         }
         await connection.execute(insert(answers).values(values))
         documents = {source.document for source in record.sources} | {cited.document for cited in record.citations}
@@ -99,6 +114,11 @@ class StoredRecords:
         too_old = answers.c.create_time < datetime.now(UTC) - self._max_age
         await connection.execute(delete(answers).where(theirs, too_many))
         await connection.execute(delete(answers).where(too_old))
+
+
+def _read(row: Row[Any]) -> AnswerRecord:
+    record = _RECORD.validate_json(row.record)
+    return record if row.feedback is None else replace(record, feedback=_FEEDBACK.validate_json(row.feedback))
 
 
 def _own(identifier: str) -> ColumnElement[bool]:

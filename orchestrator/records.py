@@ -15,6 +15,7 @@ from mesh.caching import DEFAULT_USE
 from mesh.errors import MurpheyError
 from orchestrator.cached_answers import Answering
 from orchestrator.events import Citation, Delta, Event, Finish, SourcesFound, Started
+from orchestrator.feedback import Feedback
 from orchestrator.questions import Question
 from orchestrator.sources import Source
 
@@ -23,7 +24,9 @@ log = logs.get(__name__)
 
 @dataclass(frozen=True)
 class AnswerRecord:
-    """An answer as it was given. Its question has the seed that was drawn for it; `settings` are the deployment's."""
+    """An answer as it was given, and what a person said of it. Its question has the seed that was drawn for it; `settings` are
+    the deployment's.
+    """
 
     id: str
     question: Question
@@ -33,6 +36,7 @@ class AnswerRecord:
     finish: Finish
     settings: Mapping[str, Any]
     create_time: datetime
+    feedback: Feedback | None = None
 
 
 class Records(Protocol):
@@ -49,8 +53,16 @@ class Records(Protocol):
         """The record of an answer."""
         ...
 
-    async def page(self, collection: str, size: int, token: str) -> tuple[list[AnswerRecord], str]:
-        """Records, the latest first, of one collection or of all where it is empty; and the token of the next page or none."""
+    async def page(
+        self, collection: str, size: int, token: str, *, rated: bool = False
+    ) -> tuple[list[AnswerRecord], str]:
+        """Records, the latest first, of one collection or of all where it is empty, or only those with feedback; and the token
+        of the next page or none.
+        """
+        ...
+
+    async def rate(self, identifier: str, feedback: Feedback) -> None:
+        """Keeps feedback with an answer, in place of what was there."""
         ...
 
     async def delete(self, identifier: str) -> None:

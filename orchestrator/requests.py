@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from mesh.cache_messages import to_use
@@ -10,6 +11,7 @@ from mesh.names import collection_id, resource_id
 from murphey.generator.v1 import sampling_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2
 from orchestrator.conversations import MAX_TITLE_CHARACTERS
+from orchestrator.feedback import Feedback, check
 from orchestrator.questions import Question, Sampling
 
 
@@ -53,6 +55,21 @@ def read_title(title: str) -> str:
             f"The title has {len(title)} characters; at most {MAX_TITLE_CHARACTERS} are taken.", field="title"
         )
     return " ".join(title.split())
+
+
+def read_feedback(message: orchestrator_pb2.Feedback) -> Feedback:
+    """What is said of an answer, now. InvalidInput without a rating, or for texts that are too long."""
+    if message.rating not in (orchestrator_pb2.RATING_GOOD, orchestrator_pb2.RATING_BAD):
+        raise InvalidInput("The feedback has no rating: say RATING_GOOD or RATING_BAD.", field="feedback.rating")
+    feedback = Feedback(
+        message.rating == orchestrator_pb2.RATING_GOOD,
+        message.better_answer.strip(),
+        message.comment.strip(),
+        message.training_consent,
+        datetime.now(UTC),
+    )
+    check(feedback)
+    return feedback
 
 
 def _sampling(params: sampling_pb2.SamplingParams) -> Sampling:

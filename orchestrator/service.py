@@ -9,13 +9,20 @@ from mesh.names import collection_id
 from mesh.paging import page_size
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.orchestrator.v1 import orchestrator_pb2_grpc
-from orchestrator.answer_messages import record_message, replay_message
+from orchestrator.answer_messages import feedback_message, record_message, replay_message
 from orchestrator.cached_answers import Answering
 from orchestrator.conversations import Conversations
 from orchestrator.forgetting import Forgetting
 from orchestrator.records import Records
 from orchestrator.replaying import Replayer
-from orchestrator.requests import read_answer, read_conversation, read_model, read_question, read_title
+from orchestrator.requests import (
+    read_answer,
+    read_conversation,
+    read_feedback,
+    read_model,
+    read_question,
+    read_title,
+)
 from orchestrator.responses import conversation_message, event_message, whole_answer
 
 Context = grpc.aio.ServicerContext
@@ -84,7 +91,9 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     async def ListAnswers(self, request: pb.ListAnswersRequest, context: Context) -> pb.ListAnswersResponse:
         """A page of answers."""
         collection = f"collections/{collection_id(request.collection)}" if request.collection else ""
-        found, token = await self._records.page(collection, page_size(request.page_size), request.page_token)
+        found, token = await self._records.page(
+            collection, page_size(request.page_size), request.page_token, rated=request.rated
+        )
         messages = [record_message(record, whole=False) for record in found]
         return pb.ListAnswersResponse(answers=messages, next_page_token=token)
 
@@ -96,3 +105,9 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     async def ReplayAnswer(self, request: pb.ReplayAnswerRequest, context: Context) -> pb.ReplayAnswerResponse:
         """Gives an answer again and compares."""
         return replay_message(await self._replayer.replay(read_answer(request.name), read_model(request.model)))
+
+    async def RateAnswer(self, request: pb.RateAnswerRequest, context: Context) -> pb.RateAnswerResponse:
+        """Keeps what a person thinks of an answer."""
+        feedback = read_feedback(request.feedback)
+        await self._records.rate(read_answer(request.name), feedback)
+        return pb.RateAnswerResponse(feedback=feedback_message(feedback))

@@ -44,6 +44,7 @@ answers = Table(
     Column("conversation", String(32), ForeignKey("conversations.id", ondelete="CASCADE"), index=True),
     Column("create_time", UtcMicroseconds, nullable=False, index=True),
     Column("record", Text, nullable=False),
+    Column("feedback", Text),
     Column("tenant", String(63), nullable=False, server_default=DEFAULT_TENANT),
     Index("answers_of_tenant", "tenant", "position"),
 )

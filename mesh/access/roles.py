@@ -12,7 +12,7 @@ class Scope(StrEnum):
     PUBLIC = "public"
     """Nothing needs to be proved: probes and balancers have no key."""
     READ = "read"
-    """Ask, search, converse, look at documents and jobs."""
+    """Ask, search, converse, rate answers, look at documents and jobs."""
     WRITE = "write"
     """Take documents in and remove them, make collections, delete conversations and answers."""
     ADMIN = "admin"
@@ -28,7 +28,7 @@ _METHODS: dict[str, dict[Scope, tuple[str, ...]]] = {
     "murphey.orchestrator.v1.OrchestratorService": {
         Scope.READ: (
             "Answer", "StreamAnswer", "CreateConversation", "GetConversation", "ListConversations", "GetAnswer",
-            "ListAnswers", "ReplayAnswer",
+            "ListAnswers", "ReplayAnswer", "RateAnswer",
         ),
         Scope.WRITE: ("DeleteConversation", "DeleteAnswer"),
     },

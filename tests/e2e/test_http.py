@@ -42,6 +42,11 @@ def test_answer_as_json(mesh: Mesh, filled: str) -> None:
     where = f"{mesh.http}/v1/{citation['document']}:text"
     parameters = {"span.start": span.get("start", "0"), "span.end": span["end"]}
     assert httpx.get(where, params=parameters).json()["text"] == citation["quote"]
+    name = f"{mesh.http}/v1/answers/{answer.json()['answerId']}"
+    said = {"feedback": {"rating": "RATING_BAD", "betterAnswer": "18 euros [1].", "trainingConsent": True}}
+    rated = httpx.post(f"{name}:rate", json=said, timeout=20)
+    assert rated.status_code == 200, rated.text
+    assert rated.json() == {"feedback": httpx.get(name).json()["answer"]["feedback"]}
 
 
 def test_answer_as_server_sent_events(mesh: Mesh, filled: str) -> None:

@@ -25,6 +25,7 @@ from tests.orchestrator.conftest import Client
 from tests.orchestrator.fakes import FakeMesh
 from tests.orchestrator.test_cli import murphey
 
+LONG = timedelta(days=1)
 QUESTION = "Which leader swore fealty to King Charles III?"
 
 
@@ -174,7 +175,7 @@ def record(number: int, create_time: datetime | None = None) -> AnswerRecord:
 
 async def test_only_the_latest_are_kept_and_none_for_too_long(tmp_path: Path) -> None:
     async with open_database(f"sqlite+aiosqlite:///{tmp_path}/a.sqlite", "orchestrator") as engine:
-        kept = StoredRecords(engine, 3, timedelta(days=1))
+        kept = StoredRecords(engine, 3, LONG)
         for number in range(5):
             await kept.add(record(number))
         found, _ = await kept.page("", 10, "")
@@ -185,7 +186,7 @@ async def test_only_the_latest_are_kept_and_none_for_too_long(tmp_path: Path) ->
         ids = [each.id for each in (await kept.page("", 10, ""))[0]]
         assert ids[:2] == ["a6", "a4"]
         assert len(ids) <= 3
-        none = StoredRecords(engine, 0, timedelta(days=1))
+        none = StoredRecords(engine, 0, LONG)
         await none.add(record(7))
         with pytest.raises(NotFound):
             await none.get("a7")
@@ -196,6 +197,6 @@ async def test_a_folder_from_before_records_opens(tmp_path: Path) -> None:
     async with open_database(url, "orchestrator") as engine:
         await take_back(engine, "orchestrator", "0001")
     async with open_database(url, "orchestrator") as engine:
-        kept = StoredRecords(engine, 3, timedelta(days=1))
+        kept = StoredRecords(engine, 3, LONG)
         await kept.add(record(1))
         assert (await kept.get("a1")).text == "Yes."

@@ -62,6 +62,9 @@ _ORCHESTRATOR: dict[str, Attempt] = {
     "ListAnswers": lambda theirs: orc.ListAnswersRequest(page_size=1000),
     "DeleteAnswer": lambda theirs: orc.DeleteAnswerRequest(name=theirs.answer),
     "ReplayAnswer": lambda theirs: orc.ReplayAnswerRequest(name=theirs.answer),
+    "RateAnswer": lambda theirs: orc.RateAnswerRequest(
+        name=theirs.answer, feedback=orc.Feedback(rating=orc.RATING_BAD, training_consent=True)
+    ),
 }
 _INGEST: dict[str, Attempt] = {
     "UploadDocument": lambda theirs: [

@@ -32,7 +32,10 @@ class Belongings:
     @property
     def marks(self) -> list[bytes]:
         """What nobody else may be told."""
-        return [f"{self.tenant}-{what}".encode() for what in ("code", "file", "batch", "label", "title", "drawer")]
+        return [
+            f"{self.tenant}-{what}".encode()
+            for what in ("code", "file", "batch", "label", "title", "drawer", "comment")
+        ]
 
 
 async def fill(mesh: TenantMesh, tenant: str) -> Belongings:
@@ -50,6 +53,9 @@ async def fill(mesh: TenantMesh, tenant: str) -> Belongings:
     )
     asked = orc.Question(text=QUESTION, collection=NOTES, conversation=made.conversation.name)
     answered = await mesh.done(named("orchestrator", "Answer"), orc.AnswerRequest(question=asked), key)
+    said = orc.Feedback(rating=orc.RATING_GOOD, comment=f"{tenant}-comment")
+    rating = orc.RateAnswerRequest(name=f"answers/{answered.answer_id}", feedback=said)
+    await mesh.done(named("orchestrator", "RateAnswer"), rating, key)
     documents = tuple(job.document for job in jobs)
     names = tuple(job.name for job in jobs)
     found = await mesh.done(named("retriever", "GetCollection"), ret.GetCollectionRequest(name=NOTES), key)
@@ -95,3 +101,5 @@ async def check_whole(mesh: TenantMesh, theirs: Belongings) -> None:
     assert len(kept.messages[0].conversation.turns) == 1
     answers = await mesh.done(named("orchestrator", "ListAnswers"), orc.ListAnswersRequest(), key)
     assert [answer.name for answer in answers.answers] == [theirs.answer]
+    said = answers.answers[0].feedback
+    assert (said.rating, said.comment) == (orc.RATING_GOOD, f"{theirs.tenant}-comment")

@@ -62,6 +62,7 @@ async def test_another_tenants_key_finds_nothing_and_changes_nothing(neighbours:
     assert {"GetConversation", "DeleteConversation", "GetAnswer", "DeleteAnswer", "ReplayAnswer", "StreamAnswer"} <= {
         *there
     }
+    assert "RateAnswer" in there
     assert {"GetJob", "WatchJob", "CancelJob", "RetryJob", "GetDocument", "GetDocumentText"} <= {*there}
     assert {"DownloadDocument", "GetCollection", "ReindexCollection"} <= {*there}
 
