@@ -20,7 +20,7 @@ MAX_FOUND_CHARACTERS = 500
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 ENCRYPTED = "The message is encrypted. Decrypt it and upload it again."
 
-_FROM = re.compile(rb"From \S+.*\d\d:\d\d")
+_FROM = re.compile(rb"From \S+[ \t].*\d\d:\d\d")
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
 
 

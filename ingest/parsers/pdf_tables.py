@@ -23,9 +23,7 @@ MAX_CELL_CHARACTERS = 28
 """Cells beyond the first column that mostly are longer are prose."""
 
 _NUMBER = re.compile(r"[(\-–—$€£¥]*\s*\d[\d,. ]*[%)]*|[—–-]|N/?A|n/a")
-_NUMBERS = re.compile(
-    r"^[^\n]*?(?:^|\s)[(\-–$€£]*\d[\d,.]*[%)]*\s[^\n]*?(?<=\s)[(\-–$€£]*\d[\d,.]*[%)]*[ \t]*$", re.MULTILINE
-)
+_FIGURE = re.compile(r"[(\-–$€£]*\d[\d,.]*[%)]*")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _NAMED = re.compile(r"^\s*(?:Table|TABLE|Tabelle|Tableau|Tabla)\s+\w", re.MULTILINE)
 _JOINED_LEFT = ("$", "€", "£", "(", "($", "¥")
@@ -46,7 +44,7 @@ Line = list[Cell]
 
 def may_have_table(text: str) -> bool:
     """Whether a page's text looks like it: several lines of several numbers, or a table that is named as one."""
-    return len(_NUMBERS.findall(text)) >= MIN_ROWS or _NAMED.search(text) is not None
+    return sum(map(_ends_with_figures, text.split("\n"))) >= MIN_ROWS or _NAMED.search(text) is not None
 
 
 def with_tables(text: str, words: Sequence[Word]) -> str:
@@ -58,6 +56,12 @@ def with_tables(text: str, words: Sequence[Word]) -> str:
         if table and place:
             text = f"{text[: place[0]].rstrip()}\n\n{table}\n{text[place[1] :].lstrip()}"
     return text
+
+
+def _ends_with_figures(line: str) -> bool:
+    """Whether its last word is a number, and another one of its words too."""
+    words = line.split()
+    return bool(words and _FIGURE.fullmatch(words[-1])) and any(_FIGURE.fullmatch(word) for word in words[:-1])
 
 
 def _lines(words: Sequence[Word]) -> Iterator[list[Word]]:

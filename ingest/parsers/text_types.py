@@ -29,8 +29,8 @@ _HEADER = re.compile(
     rb"|x-[\w-]+)[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
-_HTML = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.DOTALL)
-_MBOX = re.compile(rb"From \S+[^\n]*\d\d:\d\d[^\n]*\r?\n(?:>?[\w-]+:)")
+_HTML = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.DOTALL)
+_MBOX = re.compile(rb"From \S+[ \t][^\n]*\d\d:\d\d[^\n]*\r?\n(?:>?[\w-]+:)")
 _NDJSON = re.compile(rb"[ \t]*\{[^\n]*\}[ \t]*\r?\n[ \t]*\{")
 _JSON = re.compile(rb"\{\s*(?:\"|\})|\[\s*(?:[\[{\"\]\d\-]|true|false|null)")
 
@@ -43,7 +43,7 @@ def text_type(head: bytes, name: str) -> str:
         return HTML
     if begin.startswith(b"<?xml"):
         return XML
-    if _MBOX.match(head):
+    if _MBOX.match(head[:4096]):
         return MBOX
     if _is_mail(head, suffix):
         return MAIL

@@ -13,6 +13,7 @@ import pytest
 
 from ingest.parsers.ocr import Recognizer
 from ingest.parsers.parsing import ParsedFile, parse_file
+from ingest.parsers.pdf_tables import may_have_table
 from ingest.parsers.reading import ReadLimits
 from ingest.places import Place
 from ingest.texts import TextIndex
@@ -78,6 +79,26 @@ def test_json_reads_as_its_values(tmp_path: Path) -> None:
 
     assert found == "name: Straße\ntags: a, b\nsize:\n  w: 1.5\n  h: null\n\nname: x\n\n"
     assert parsed.media_type == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "media_type"),
+    [
+        (b"<!-- note -->\n" * 200 + b"# Title\n\nWords.", "a.md", "text/markdown"),
+        (b"<!-- note -->\n" * 200 + b"<html><body>Words.</body></html>", "a.txt", "text/html"),
+        (b"From " + b"a" * 60_000 + b" on.", "a.txt", "text/plain"),
+        (b"From " + b"00:00 " * 10_000, "a.txt", "text/plain"),
+    ],
+)
+def test_a_type_is_told_in_the_time_that_reading_takes(tmp_path: Path, data: bytes, name: str, media_type: str) -> None:
+    """Some of these took minutes, or longer than anybody lives."""
+    assert read(tmp_path, name, data)[2].media_type == media_type
+
+
+def test_a_long_line_of_numbers_is_looked_at_once() -> None:
+    assert not may_have_table("1 " * 40_000 + "x\n")
+    assert may_have_table("Sold 1 2\nBought 3 (4)\nKept $5 60%  \n")
+    assert not may_have_table("Sold in 1\n2 bought\nKept 5 here\n")
 
 
 @pytest.mark.parametrize("data", [b'{"cut off": [1, 2', b"[" * 100_000])
