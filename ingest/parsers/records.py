@@ -34,7 +34,7 @@ def _records(source: Source) -> list[list[str]]:
         raise ValueError("too large to be parsed whole")
     text = source.text().removeprefix("\ufeff")
     if source.media_type == NDJSON:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = [json.loads(line) for line in text.split("\n") if line.strip()]
     else:
         document = json.loads(text)
         found = document if isinstance(document, list) else [document]

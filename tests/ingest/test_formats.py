@@ -81,6 +81,15 @@ def test_json_reads_as_its_values(tmp_path: Path) -> None:
     assert parsed.media_type == "application/json"
 
 
+def test_a_record_may_hold_what_ends_a_line_elsewhere(tmp_path: Path) -> None:
+    data = '{"a": "one\u2028two"}\r\n{"a": "three\x85four"}\n'
+
+    found, _, parsed = read(tmp_path, "a.ndjson", data.encode())
+
+    assert parsed.media_type == "application/x-ndjson"
+    assert found == "a: one\u2028two\n\na: three\x85four\n\n"
+
+
 @pytest.mark.parametrize(
     ("data", "name", "media_type"),
     [
