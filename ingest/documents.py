@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import math
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from mesh.names import document_name
 MAX_NAME_CHARACTERS = 1024
 MAX_METADATA_BYTES = 16 * 1024
 MAX_BATCH_CHARACTERS = 64
+MAX_NUMBER = sys.float_info.max
 PIPELINE = 2
 """Goes into every version: raise it when the same bytes must be parsed or cut anew."""
 
@@ -204,6 +205,6 @@ def _is_number(value: object) -> bool:
 
 def _checked_number(key: str, value: float | int) -> float | int:
     """Whole numbers as such: over gRPC all come as doubles."""
-    if not math.isfinite(value):
-        raise InvalidInput(f"Metadata {key} is {value}; numbers must be finite.", field=f"header.metadata.{key[:64]}")
+    if not -MAX_NUMBER <= value <= MAX_NUMBER:  # nor is NaN, nor a whole number that no float holds
+        raise InvalidInput(f"Metadata {key} is no finite number.", field=f"header.metadata.{key[:64]}")
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

@@ -4,6 +4,7 @@ The more particular wins: a file's own JSON over the CSV, the CSV over the comma
 """
 
 import csv
+import errno
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -56,7 +57,7 @@ def typed(text: str) -> MetadataValue:
     """A value as it is written: 2024, 1.5, true, 2024-05-01, ["a", "b"]; everything else, and what is quoted, is text."""
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # a number of thousands of digits is a ValueError too
         return as_time(text) or text
     return text if value is None or isinstance(value, dict) else value
 
@@ -125,13 +126,15 @@ def _rows(path: Path, reader: "csv.DictReader[str]") -> dict[str, Metadata]:
 
 def _from_sidecar(source: Source) -> dict[str, Any]:
     path = Path(source.path + SIDECAR)
-    if "://" in source.path or not path.is_file():
-        return {}
     try:
+        if "://" in source.path or not path.is_file():
+            return {}
         if path.stat().st_size > MAX_SIDECAR_BYTES:
             raise InvalidInput(f"{path.name} has more than {MAX_SIDECAR_BYTES} bytes.")
         values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # as long as the file's own name is, none can be beside it
+            return {}
         raise InvalidInput(f"{path.name} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path.name} is not JSON: {error}") from error

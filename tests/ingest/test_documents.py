@@ -32,7 +32,17 @@ def test_metadata_is_plain_values() -> None:
 
 @pytest.mark.parametrize(
     "metadata",
-    [{"x": float("nan")}, {"x": {"y": 1}}, {"x": [1, "a"]}, {"x": None}, {"": "a"}, {"a.b": "c"}, {"x": "y" * 20_000}],
+    [
+        {"x": float("nan")},
+        {"x": [1, float("inf")]},
+        {"x": 10**400},
+        {"x": {"y": 1}},
+        {"x": [1, "a"]},
+        {"x": None},
+        {"": "a"},
+        {"a.b": "c"},
+        {"x": "y" * 20_000},
+    ],
 )
 def test_other_metadata_is_refused(metadata: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):

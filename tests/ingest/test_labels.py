@@ -22,7 +22,8 @@ def labelled(folder: Path, pairs: list[str], table: Path | None = None, prefix: 
     [
         ("2024", 2024), ("1.5", 1.5), ("true", True), ("Berlin", "Berlin"), ('"2024"', "2024"), ("", ""),
         ("2024-05-01", "2024-05-01T00:00:00Z"), ("2024-05-01T10:00:00+02:00", "2024-05-01T10:00:00+02:00"),
-        ("2024-13-01", "2024-13-01"), ('["a", "b"]', ["a", "b"]), ("null", "null"), ('{"a": 1}', '{"a": 1}'),
+        ("2024-13-01", "2024-13-01"), ('["a", "b"]', ["a", "b"]), ("null", "null"),
+        ("1" * 5000, "1" * 5000), ('{"a": 1}', '{"a": 1}'),
     ],
 )  # fmt: skip
 def test_a_value_has_the_type_that_it_looks_like(text: str, value: Any) -> None:
@@ -37,7 +38,7 @@ def test_a_key_that_comes_again_makes_a_list() -> None:
     assert Labels.read(["id=7", "id=x"], None).for_all == {"id": ["7", "x"]}
 
 
-@pytest.mark.parametrize("pair", ["year", "=2024", "bad key=1", "x=NaN"])
+@pytest.mark.parametrize("pair", ["year", "=2024", "bad key=1", "x=NaN", "x=1" + "0" * 400])
 def test_what_is_no_pair_is_refused(pair: str) -> None:
     with pytest.raises(InvalidInput):
         Labels.read([pair], None)
@@ -73,6 +74,14 @@ def test_a_bad_sidecar_fails_its_file_alone(tmp_path: Path, content: str) -> Non
 
     assert found["a.txt"].problem
     assert (found["b.txt"].problem, found["b.txt"].metadata) == ("", {"lang": "de"})
+
+
+def test_a_file_whose_name_leaves_no_room_for_a_sidecars_has_none(tmp_path: Path) -> None:
+    (tmp_path / ("x" * 250)).write_text("words")
+
+    [source] = labelled(tmp_path, ["lang=de"]).values()
+
+    assert (source.problem, source.metadata) == ("", {"lang": "de"})
 
 
 def test_a_sidecar_whose_file_is_gone_is_no_document_unless_given_itself(tmp_path: Path) -> None:
