@@ -104,8 +104,11 @@ class StoredObject:
 
 async def find_objects(url: str, prefix: str) -> list[Source]:
     """What a URL such as `s3://bucket/reports/` names. InvalidInput for one that is none; Unreadable."""
-    parts = urlsplit(url)
-    if parts.scheme not in STORES or not parts.netloc or parts.query or parts.username:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidInput(f"{url} is not of the form s3://BUCKET/PREFIX/.") from error
+    if parts.scheme not in STORES or not parts.netloc or parts.query or parts.fragment or parts.username:
         raise InvalidInput(f"{url} is not of the form {parts.scheme}://BUCKET/PREFIX/.")
     root = f"{parts.scheme}://{parts.netloc}"
     try:

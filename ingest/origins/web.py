@@ -41,7 +41,7 @@ class Web:
 
     def source(self, url: str, prefix: str) -> Source:
         """A document, called by its host, path and query."""
-        parts = urlsplit(url)
+        parts = _parts(url)
         if problem := _problem(parts):
             return Source(url, prefix + url, problem=problem)
         path = "/".join(part for part in unquote(parts.path).split("/") if part)
@@ -109,6 +109,14 @@ class WebPage:
         return Identity("", 0, stamp, known | {"etag": stamp} if stamp else known)
 
 
+def _parts(url: str) -> SplitResult:
+    """All empty for what is no URL."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+
+
 def _problem(parts: SplitResult) -> str:
     try:
         valid = bool(str(parts.hostname or "").encode("idna")) and parts.port != 0
@@ -121,8 +129,11 @@ def _problem(parts: SplitResult) -> str:
 
 def _redirected(url: str, target: str) -> str:
     """The absolute URL of a redirect. Unreadable for one to another protocol, or out of an encrypted one."""
-    joined = urljoin(url, target)
-    parts = urlsplit(joined)
+    try:
+        joined = urljoin(url, target)
+    except ValueError:  # such as brackets around what is no IPv6 address
+        joined = ""
+    parts = _parts(joined)
     if parts.scheme not in WEB or _problem(parts):
         raise Unreadable("It is redirected to something that is not a web address.")
     if url.startswith("https:") and parts.scheme != "https":

@@ -53,7 +53,9 @@ async def test_an_object_is_read_as_it_was_listed_or_not_at_all() -> None:
         await anext(source.content.pieces(identity))
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3:///key", "s3://bucket/a?b=c", "s3://user@bucket/a"])
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3:///key", "s3://bucket/a?b=c", "s3://bucket/a#b", "s3://user@bucket/a", "s3://[a"]
+)
 async def test_urls_that_are_none_are_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="not of the form"):
         await find_objects(url, "")

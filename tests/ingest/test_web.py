@@ -50,6 +50,8 @@ async def pages(method: str, path: str, writer: asyncio.StreamWriter) -> None:
         respond(writer, 302, {"Location": f"/hop/{left - 1}" if left else "/page", "Content-Length": "0"})
     elif path == "/away":
         respond(writer, 302, {"Location": "ftp://example.org/x", "Content-Length": "0"})
+    elif path == "/brackets":
+        respond(writer, 302, {"Location": "http://[example]/", "Content-Length": "0"})
     elif path == "/chunked":
         respond(writer, 200, {"Transfer-Encoding": "chunked"}, b"" if method == "HEAD" else b"5\r\nwords\r\n0\r\n\r\n")
     elif path == "/get-only" and method == "HEAD":
@@ -99,7 +101,7 @@ async def test_its_etag_stands_for_its_content() -> None:
     ("path", "message"),
     [
         ("/missing", "answers 404"), ("/hop/5", "more than 5 times"), ("/away", "not a web address"),
-        ("/cut", "cannot be read"),
+        ("/cut", "cannot be read"), ("/brackets", "not a web address"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_read_says_why(path: str, message: str) -> None:
@@ -183,6 +185,7 @@ async def test_a_server_that_is_not_there_is_named() -> None:
         ("https://example.org/a/b.pdf", "example.org/a/b.pdf", ""), ("https://example.org/", "example.org", ""),
         ("https://example.org/a?id=3", "example.org/a?id=3", ""), ("https://example.org/%E2%82%AC", "example.org/€", ""),
         ("https://user:secret@example.org/", None, "user name"), ("https:///a", None, "not a URL"),
+        ("https://[example]/", None, "not a URL"),
         ("https://example.org:99999/", None, "not a URL"), ("https://example.org/a%0Ab", None, "control character"),
     ],
 )  # fmt: skip
