@@ -35,6 +35,8 @@ class TextIndex:
 
     def byte_range(self, start: int, end: int) -> tuple[int, int, int]:
         """Bytes that hold `text[start:end]`, and how many characters in them stand before `start`."""
+        if start == end:  # at the text's end no character stands, nor any offset
+            return 0, 0, 0
         if self.length == self.size_bytes:
             return start, end, 0
         first, last = start // STRIDE_CHARACTERS, -(-end // STRIDE_CHARACTERS)

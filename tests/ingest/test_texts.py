@@ -28,6 +28,16 @@ def test_any_span_is_read_through_the_index(tmp_path: Path, text: str, data: st.
     assert decode_range(text.encode()[first:last], skipped, end - start) == text[start:end]
 
 
+def test_at_the_end_of_a_text_that_ends_where_a_stride_does_nothing_stands(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("é" * 2 * texts.STRIDE_CHARACTERS)
+    end = 2 * texts.STRIDE_CHARACTERS
+
+    first, last, skipped = index_text(path, []).byte_range(end, end)
+
+    assert decode_range(path.read_bytes()[first:last], skipped, 0) == ""
+
+
 @settings(deadline=None, max_examples=40, suppress_health_check=SLOW)
 @given(text=PARTS.map("".join))
 def test_blocks_joined_are_the_text(tmp_path: Path, text: str) -> None:
