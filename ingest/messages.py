@@ -1,6 +1,5 @@
 """Domain objects as messages, and headers as domain objects."""
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
@@ -17,7 +16,7 @@ from ingest.documents import (
 from ingest.index.chunk_index import NewIndex
 from ingest.index.retriever import SPLITTERS
 from ingest.jobs import Job
-from ingest.metadata_messages import to_struct
+from ingest.metadata_messages import from_struct, to_struct
 from ingest.orphans import Orphan
 from mesh.errors import DOMAIN, InvalidInput
 from mesh.names import collection_id, document_name
@@ -29,7 +28,7 @@ def to_upload(header: pb.UploadHeader) -> NewUpload:
     collection = collection_id(header.collection, "header.collection")
     check_display_name(header.display_name)
     check_batch(header.batch)
-    metadata = checked_metadata(MessageToDict(header.metadata))
+    metadata = checked_metadata(from_struct(header.metadata))
     return NewUpload(collection, header.display_name, metadata, header.batch)
 
 
@@ -37,7 +36,7 @@ def to_description(file: pb.ComparedFile, field: str) -> FileDescription:
     """A checked file of a comparison. InvalidInput names the field at fault."""
     check_display_name(file.display_name, f"{field}.display_name")
     check_sha256(file.sha256, f"{field}.sha256")
-    metadata = checked_metadata(MessageToDict(file.metadata))
+    metadata = checked_metadata(from_struct(file.metadata))
     return FileDescription(file.display_name, file.sha256.lower(), metadata)
 
 

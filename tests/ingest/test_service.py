@@ -4,6 +4,7 @@ import gzip
 
 import grpc
 import pytest
+from google.protobuf import struct_pb2
 
 from ingest.parsers.text_types import MARKDOWN
 from murphey.ingest.v1 import ingest_pb2 as pb
@@ -63,6 +64,15 @@ async def test_other_metadata_replaces_too(service: Service) -> None:
 
     assert job.outcome == pb.JOB_OUTCOME_REPLACED
     assert (await service.document("meta.txt")).metadata["year"] == 2
+
+
+async def test_metadata_that_json_does_not_have_is_refused(service: Service) -> None:
+    metadata = struct_pb2.Struct()
+    metadata.fields["x"].number_value = float("nan")
+
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await service.upload("nan.txt", b"Words.", metadata=metadata)
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
