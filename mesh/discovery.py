@@ -32,12 +32,30 @@ api_key: ContextVar[str | None] = ContextVar("api_key", default=None)
 
 @dataclass(frozen=True)
 class MeshAddresses:
-    """A running mesh: the supervisor's process id, the HTTP address, and `host:port` of each service and of its metrics."""
+    """A running mesh: the supervisor's process id, the HTTP address, and `host:port` of each service and of its metrics.
+
+    With TLS, the PEM files of the authority and, where the services ask for one, of a certificate and its key.
+    """
 
     pid: int
     http: str
     services: dict[str, str]
     metrics: dict[str, str] = field(default_factory=dict)
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+    @property
+    def gateway(self) -> str:
+        """`host:port` of the one that routes all services."""
+        return self.http.partition("://")[2]
+
+    def certificates(self) -> Certificates | None:
+        """What a caller believes and shows; None where the mesh is in plain. FailedPrecondition when they cannot be read."""
+        if not self.tls_ca:
+            return None
+        own = [Path(path) if path else None for path in (self.tls_certificate, self.tls_key)]
+        return Certificates(Path(self.tls_ca), *own)
 
 
 def full_name(service: ServiceName) -> str:
@@ -100,9 +118,12 @@ def target_address(target: str) -> str:
 
 def certificates_for(data: Path, target: str | None) -> Certificates | None:
     """For an `https://` target: the authority and the certificate of `MURPHEY_TLS_CA`, `…_CERTIFICATE` and `…_KEY`, where they
-    are set, else the system's authorities. None for a target in plain.
+    are set, else the system's authorities. None for a target in plain. Without a target those of the mesh of the data folder.
     """
-    if not (target or os.environ.get("MURPHEY_TARGET") or "").startswith("https://"):
+    target = target or os.environ.get("MURPHEY_TARGET")
+    if not target:
+        return find(data).certificates()
+    if not target.startswith("https://"):
         return None
     settings = of_mesh(data)
     return Certificates(settings.tls_ca, settings.tls_certificate, settings.tls_key)

@@ -1,6 +1,7 @@
 """Whether a service answers: gRPC health, or the gateway's /healthz."""
 
 import asyncio
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
@@ -11,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh.access.tls import Certificates
 from mesh.channel import DIRECT_OPTIONS
 
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_NO_PROXY = urllib.request.ProxyHandler({})
 
 
 async def is_healthy(
@@ -19,7 +20,7 @@ async def is_healthy(
 ) -> bool:
     """One check. False for a service that is not reached, and for one that says it is not serving."""
     if protocol == "http":
-        return await asyncio.to_thread(_http_ok, f"http://{address}/healthz", timeout_s)
+        return await asyncio.to_thread(_http_ok, address, timeout_s, certificates)
     async with _channel(address, certificates) as channel:
         try:
             stub: Any = health_pb2_grpc.HealthStub(channel)
@@ -37,9 +38,14 @@ def _channel(address: str, certificates: Certificates | None) -> grpc.aio.Channe
     return grpc.aio.secure_channel(address, tls, options=DIRECT_OPTIONS)
 
 
-def _http_ok(url: str, timeout_s: float) -> bool:
+def _http_ok(address: str, timeout_s: float, certificates: Certificates | None) -> bool:
+    scheme, handlers = "http", [_NO_PROXY]
+    if certificates is not None:
+        roots = certificates.pems.roots
+        believed = ssl.create_default_context(cadata=None if roots is None else roots.decode("ascii", "ignore"))
+        scheme, handlers = "https", [_NO_PROXY, urllib.request.HTTPSHandler(context=believed)]
     try:
-        with _direct.open(url, timeout=timeout_s) as answer:
+        with urllib.request.build_opener(*handlers).open(f"{scheme}://{address}/healthz", timeout=timeout_s) as answer:
             return answer.status == 200
     except (urllib.error.URLError, OSError):
         return False

@@ -7,10 +7,10 @@ the supervisor dies, however that happens. Logs go to files in the data folder.
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh import discovery, threads
+from mesh.access.tls import Certificates
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from mesh.health import is_healthy
 from mesh.settings import BAD_SETTINGS
@@ -38,22 +39,23 @@ Report = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Service:
-    """A process to run: its name, its command, and where it answers."""
+    """A process to run: its name, its command, and the `host:port` by which it is called."""
 
     name: str
     command: tuple[str, ...]
     address: str
     protocol: str = "grpc"
-    other_ports: tuple[int, ...] = ()
-    """Ports beside the address's that it opens on the same host, such as its metrics'."""
+    opens: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports that it listens on: those of its calls, and others such as its metrics'."""
 
 
 class Supervisor:
     """Keeps services running. Use through `supervised`."""
 
-    def __init__(self, data: Path, report: Report) -> None:
+    def __init__(self, data: Path, report: Report, certificates: Certificates | None = None) -> None:
         self._logs = data / "logs"
         self._report = report
+        self._certificates = certificates
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._watches: list[asyncio.Task[None]] = []
         self._came_up: dict[str, asyncio.Event] = {}
@@ -115,8 +117,10 @@ class Supervisor:
             await asyncio.sleep(backoff_s)
 
     async def _announce_health(self, service: Service) -> None:
-        while not await is_healthy(service.address, service.protocol):  # noqa: ASYNC110 - another process: nothing to await
-            await asyncio.sleep(0.1)
+        while not await is_healthy(service.address, service.protocol, certificates=self._certificates):
+            await asyncio.sleep(0.1)  # another process: nothing to await
+            if self._certificates is not None:
+                self._certificates.renewed()
         self._came_up[service.name].set()
         self._report(service.name, "healthy")
 
@@ -165,7 +169,7 @@ async def supervised(
     with _locked(data):
         for service in (service for wave in waves for service in wave):
             _check_ports_are_free(service)
-        supervisor = Supervisor(data, report)
+        supervisor = Supervisor(data, report, addresses.certificates())
         try:
             for wave in waves:
                 await supervisor.start(wave)
@@ -195,18 +199,22 @@ def _locked(data: Path) -> Iterator[None]:
 
 
 def _check_ports_are_free(service: Service) -> None:
-    host, _, port = service.address.rpartition(":")
-    for number in (int(port), *service.other_ports):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, number))
-            except OSError as error:
-                message = (
-                    f"Port {number} for the {service.name} is taken. Choose other ports by --port-base, or, where a mesh has "
-                    "just ended, wait until its services have."
-                )
-                raise InvalidInput(message, field="port_base") from error
+    for host, port in service.opens:
+        try:
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise InvalidInput(
+                    f"The {service.name} cannot listen on {host}: {error.strerror}.", field="host"
+                ) from error
+            message = (
+                f"Port {port} for the {service.name} is taken. Choose other ports by --port-base, or, where a mesh has just "
+                "ended, wait until its services have."
+            )
+            raise InvalidInput(message, field="port_base") from error
 
 
 async def _terminate(process: asyncio.subprocess.Process) -> None:
@@ -229,9 +237,3 @@ def _exit_text(code: int) -> str:
 def _last_lines(path: Path, count: int = 15) -> str:
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return "\n".join(f"  {line[:400]}" for line in lines[-count:]) or f"  (empty: {path})"
-
-
-def python_service(name: str, port: int, flags: dict[str, object], metrics_port: int) -> Service:
-    """A service of this distribution, run by this interpreter."""
-    pairs = [f"--{key}={value}" for key, value in {"port": port, "metrics-port": metrics_port, **flags}.items()]
-    return Service(name, (sys.executable, "-m", name, *pairs), f"127.0.0.1:{port}", other_ports=(metrics_port,))

@@ -18,8 +18,9 @@ from mesh import discovery, terminal, weights
 from mesh.discovery import MeshAddresses
 from mesh.errors import Corrupt, FailedPrecondition, Unavailable
 from mesh.health import is_healthy
+from mesh.reach import Reach, reach_of
 from mesh.settings import default_models_folder, of_mesh
-from mesh.supervisor import Service, python_service, supervised
+from mesh.supervisor import Service, supervised
 
 DEFAULT_PORT_BASE = 7400
 PORT_OFFSETS = {"gateway": 0, "orchestrator": 1, "retriever": 2, "generator": 3, "ingest": 4}
@@ -38,20 +39,23 @@ def up(
     port_base: Annotated[
         int, typer.Option(min=1024, max=65500, envvar="MURPHEY_PORT_BASE", help="First of the ports that are used.")
     ] = DEFAULT_PORT_BASE,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MURPHEY_NAME",
+            help="Name of this machine in the certificate, by which the services are called; by default the host setting.",
+        ),
+    ] = None,
     as_json: terminal.JsonOption = False,
 ) -> None:
     """Start all services on this machine and keep them running until Ctrl-C."""
-    terminal.run(_up(data, port_base, as_json))
+    terminal.run(_up(data, port_base, name, as_json))
 
 
-async def _up(data: Path, port_base: int, as_json: bool) -> None:
-    if of_mesh(data).tls_certificate is not None:
-        raise FailedPrecondition(
-            "`murphey up` keeps all services on loopback, in plain, and its gateway calls them so. Take tls_certificate out "
-            "of the settings, or start the services one by one (`python -m retriever`)."
-        )
+async def _up(data: Path, port_base: int, name: str | None, as_json: bool) -> None:
+    reach = reach_of(of_mesh(data), name)
     started_s = time.monotonic()
-    addresses = _addresses(port_base)
+    addresses = _addresses(reach, port_base)
     _cancel_on_signals(asyncio.current_task())
     ready = False
 
@@ -62,7 +66,7 @@ async def _up(data: Path, port_base: int, as_json: bool) -> None:
             terminal.console.print(f"[dim]{time.monotonic() - started_s:6.1f} s[/dim]  {service:<13} {escape(event)}")
 
     try:
-        async with supervised(_waves(data, port_base, addresses), data, addresses, report) as supervisor:
+        async with supervised(_waves(data, port_base, reach, addresses), data, addresses, report) as supervisor:
             ready = True
             _print_ready(addresses, as_json)
             await supervisor.failed
@@ -78,36 +82,40 @@ def _cancel_on_signals(task: asyncio.Task[None] | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-def _addresses(port_base: int) -> MeshAddresses:
-    services = {name: f"127.0.0.1:{port_base + PORT_OFFSETS[name]}" for name in discovery.SERVICES}
-    metrics = {name: f"127.0.0.1:{port_base + PORT_OFFSETS[name] + METRICS_OFFSET}" for name in services}
-    return MeshAddresses(os.getpid(), f"http://127.0.0.1:{port_base}", services, metrics)
+def _addresses(reach: Reach, port_base: int) -> MeshAddresses:
+    services: dict[str, int] = {name: port_base + PORT_OFFSETS[name] for name in discovery.SERVICES}
+    metrics = {name: port + METRICS_OFFSET for name, port in services.items()}
+    return reach.addresses(os.getpid(), port_base, services, metrics)
 
 
-def _waves(data: Path, port_base: int, addresses: MeshAddresses) -> list[list[Service]]:
+def _waves(data: Path, port_base: int, reach: Reach, addresses: MeshAddresses) -> list[list[Service]]:
     """First what needs no other service, then what does, then the door."""
     at = addresses.services
     folder = data.absolute()
 
     def service(name: str, **targets: str) -> Service:
         port = port_base + PORT_OFFSETS[name]
-        return python_service(name, port, {"data": folder, **targets}, metrics_port=port + METRICS_OFFSET)
+        opens = (reach.host, port), (reach.metrics_host, port + METRICS_OFFSET)
+        flags = {"host": reach.host, "port": port, "metrics-port": port + METRICS_OFFSET, "data": folder, **targets}
+        command = (sys.executable, "-m", name, *(f"--{key}={value}" for key, value in flags.items()))
+        return Service(name, command, at[name], opens=opens)
 
     first = [service("retriever"), service("generator")]
     then = [
         service("ingest", retriever=at["retriever"]),
         service("orchestrator", retriever=at["retriever"], generator=at["generator"], ingest=at["ingest"]),
     ]
-    return [first, then, [_gateway(port_base, addresses)]]
+    return [first, then, [_gateway(port_base, reach, addresses)]]
 
 
-def _gateway(port_base: int, addresses: MeshAddresses) -> Service:
+def _gateway(port_base: int, reach: Reach, addresses: MeshAddresses) -> Service:
     binary = gateway_binary()
     if binary is None:
         raise FailedPrecondition(_no_gateway())
-    address = f"127.0.0.1:{port_base}"
+    flags = reach.gateway_flags(port_base, os.environ.get("MURPHEY_GATEWAY_ALLOWED_HOSTS", ""))
     targets = [f"--{name}={target}" for name, target in addresses.services.items()]
-    return Service("gateway", (str(binary), f"--listen={address}", *targets), address, protocol="http")
+    opens = ((reach.host, port_base),)
+    return Service("gateway", (str(binary), *flags, *targets), addresses.gateway, "http", opens)
 
 
 def gateway_binary() -> Path | None:
@@ -208,11 +216,11 @@ async def check_mesh(data: Path, target: str | None) -> list[tuple[str, bool, st
         return [("mesh", True, f"none runs on {data}; start one with `murphey up`")]
     except Corrupt as error:
         return [("mesh", False, error.message)]
-    gateway = addresses.http.removeprefix("http://")
-    health = {name: await is_healthy(address) for name, address in addresses.services.items()}
-    health["gateway"] = await is_healthy(gateway, "http")
-    shown = {**addresses.services, "gateway": addresses.http}
+    shown = addresses.certificates()
+    health = {name: await is_healthy(address, certificates=shown) for name, address in addresses.services.items()}
+    health["gateway"] = await is_healthy(addresses.gateway, "http", certificates=shown)
+    at = {**addresses.services, "gateway": addresses.http}
     return [
-        (name, healthy, shown[name] if healthy else f"{shown[name]} is not healthy; its log is {data}/logs/{name}.log")
+        (name, healthy, at[name] if healthy else f"{at[name]} is not healthy; its log is {data}/logs/{name}.log")
         for name, healthy in health.items()
     ]

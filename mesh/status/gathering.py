@@ -74,12 +74,14 @@ class Look:
 
 
 async def look(data: Path) -> Look:
-    """The mesh of a data folder, now. Unavailable when none runs; Corrupt when its file is damaged."""
+    """The mesh of a data folder, now. Unavailable when none runs; Corrupt when its file is damaged; FailedPrecondition when
+    its certificates cannot be read.
+    """
     addresses = discovery.find(data)
-    names = list(addresses.services)
+    names, certificates = list(addresses.services), addresses.certificates()
     healthy = asyncio.gather(
-        *(is_healthy(addresses.services[name]) for name in names),
-        is_healthy(addresses.http.removeprefix("http://"), "http"),
+        *(is_healthy(addresses.services[name], certificates=certificates) for name in names),
+        is_healthy(addresses.gateway, "http", certificates=certificates),
     )
     shown = [name for name in names if name in addresses.metrics]
     readings = asyncio.gather(*(asyncio.to_thread(read, addresses.metrics[name]) for name in shown))

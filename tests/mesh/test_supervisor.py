@@ -36,7 +36,7 @@ def free_port() -> int:
 
 def sleeper(name: str, port: int | None = None) -> Service:
     port = port or free_port()
-    return Service(name, (sys.executable, str(SLEEPER), str(port)), f"127.0.0.1:{port}")
+    return Service(name, (sys.executable, str(SLEEPER), str(port)), f"127.0.0.1:{port}", opens=(("127.0.0.1", port),))
 
 
 class Events:
@@ -93,12 +93,12 @@ def test_a_target_may_be_what_up_shows(target: str, tmp_path: Path) -> None:
     assert discovery.address_of("retriever", tmp_path, target) == "127.0.0.1:7400"
 
 
-async def test_up_does_not_start_half_in_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_up_does_not_start_half_of_it_in_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MURPHEY_TLS_CERTIFICATE", "cert.pem")
     monkeypatch.setenv("MURPHEY_TLS_KEY", "key.pem")
     done = await asyncio.to_thread(CliRunner().invoke, build(), ["up", "--data", str(tmp_path / "data")])
     assert done.exit_code == 1
-    assert "tls_certificate" in done.stderr
+    assert "tls_ca is not" in done.stderr
     assert not (tmp_path / "data").exists()
 
 
@@ -159,7 +159,7 @@ async def test_a_taken_port_of_metrics_is_refused_too(tmp_path: Path) -> None:
         other.listen()
         taken = other.getsockname()[1]
         with pytest.raises(InvalidInput, match=f"Port {taken} for the only is taken"):
-            async with mesh([[replace(sleeper("only"), other_ports=(taken,))]], tmp_path, Events()):
+            async with mesh([[replace(sleeper("only"), opens=(("127.0.0.1", taken),))]], tmp_path, Events()):
                 pass
 
 
