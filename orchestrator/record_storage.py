@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -43,7 +42,7 @@ class StoredRecords:
             row = found.first()
         if row is None:
             raise _unknown(identifier)
-        return _read(row)
+        return _read(row.record, row.feedback)
 
     async def page(
         self, collection: str, size: int, token: str, *, rated: bool = False
@@ -59,7 +58,7 @@ class StoredRecords:
             query = query.where(answers.c.position < _position(token))
         async with self._engine.connect() as connection:
             rows = (await connection.execute(query)).all()
-        found = [_read(row) for row in rows[:size]]
+        found = [_read(row.record, row.feedback) for row in rows[:size]]
         return found, encode_token(str(rows[size - 1].position)) if len(rows) > size else ""
 
     async def rate(self, identifier: str, feedback: Feedback) -> None:
@@ -116,9 +115,9 @@ class StoredRecords:
         await connection.execute(delete(answers).where(too_old))
 
 
-def _read(row: Row[Any]) -> AnswerRecord:
-    record = _RECORD.validate_json(row.record)
-    return record if row.feedback is None else replace(record, feedback=_FEEDBACK.validate_json(row.feedback))
+def _read(record: str, feedback: str | None) -> AnswerRecord:
+    said = None if feedback is None else _FEEDBACK.validate_json(feedback)
+    return replace(_RECORD.validate_json(record), feedback=said)
 
 
 def _own(identifier: str) -> ColumnElement[bool]:

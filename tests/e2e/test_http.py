@@ -31,7 +31,7 @@ def question(text: str, collection: str, **more: object) -> dict[str, object]:
     return {"question": {"text": text, "collection": collection, **more}}
 
 
-def test_answer_as_json(mesh: Mesh, filled: str) -> None:
+def test_answer_as_json(mesh: Mesh, filled: str, tmp_path: Path) -> None:
     body = question("What does an open studio evening cost?", filled)
     answer = httpx.post(f"{mesh.http}/v1/answers", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
@@ -47,6 +47,11 @@ def test_answer_as_json(mesh: Mesh, filled: str) -> None:
     rated = httpx.post(f"{name}:rate", json=said, timeout=20)
     assert rated.status_code == 200, rated.text
     assert rated.json() == {"feedback": httpx.get(name).json()["answer"]["feedback"]}
+    exported = mesh.murphey("train", "feedback", "--out", str(tmp_path / "rows"))
+    assert exported.code == 0, exported.err
+    rows = [json.loads(line) for line in (tmp_path / "rows" / "preferences.jsonl").read_text().splitlines()]
+    (row,) = [row for row in rows if row["chosen"][0]["content"] == "18 euros [1]."]
+    assert citation["quote"] in row["prompt"][-1]["content"]
 
 
 def test_answer_as_server_sent_events(mesh: Mesh, filled: str) -> None:

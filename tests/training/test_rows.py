@@ -119,16 +119,17 @@ def test_consent_names_conversations_and_nothing_else(tmp_path: Path) -> None:
 def test_of_a_conversation_grounded_turns_are_taken_redacted() -> None:
     cited = pb.Turn(question="Mail ada@example.org?", answer="Call +49 30 1234567.", citations=[pb.Citation(marker=1)])
     found = list(_messages(pb.Conversation(turns=[cited, pb.Turn(question="And?", answer="I think so.")])))
-    assert found == [user("Mail [EMAIL]?"), assistant("Call [PHONE].")]
+    assert found == [user("Mail email@example.com?"), assistant("Call +1 555 0100.")]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("from 192.168.0.17 by bo.b+x@mail.example.co.uk", "from [IP] by [EMAIL]"),
-        ("DE89 3704 0044 0532 0130 00 is hers", "[IBAN] is hers"),
-        ("card 4111 1111 1111 1111", "card [CARD]"),
-        ("key sk-abcdefghijklmnop1234", "key [KEY]"),
+        ("from 192.168.0.17 by bo.b+x@mail.example.co.uk", "from 192.0.2.1 by email@example.com"),
+        ("DE89 3704 0044 0532 0130 00 is hers", "XX00 0000 0000 0000 is hers"),
+        ("card 4111 1111 1111 1111", "card 4000 0000 0000 0002"),
+        ("key sk-abcdefghijklmnop1234", "key sk-example"),
+        ("2001:db8:0:0:1:0:0:1, call 030 1234567", "192.0.2.1, call +1 555 0100"),
         ("In 1848, 12,345 people; section 3.1.4 of 2024-05-06", "In 1848, 12,345 people; section 3.1.4 of 2024-05-06"),
     ],
 )

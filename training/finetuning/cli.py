@@ -1,4 +1,4 @@
-"""`murphey train finetune`, and the data for it: `cited-rows` and `conversations`."""
+"""`murphey train finetune`, and the data for it: `cited-rows`, `conversations` and `feedback`."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from mesh import terminal, threads
-from mesh.errors import AlreadyExists
+from mesh.errors import AlreadyExists, FailedPrecondition
 from mesh.terminal import DEFAULT_DATA, DataOption, JsonOption, TargetOption
 from training.extra import require
+
+_TIMEOUT_S = 30.0
 
 
 def register(group: typer.Typer) -> None:
@@ -17,6 +19,7 @@ def register(group: typer.Typer) -> None:
     group.command("finetune")(finetune_command)
     group.command("cited-rows")(cited_rows_command)
     group.command("conversations")(conversations_command)
+    group.command("feedback")(feedback_command)
 
 
 def finetune_command(
@@ -73,6 +76,7 @@ def conversations_command(
     target: TargetOption = None,
 ) -> None:
     """Export conversations whose people agreed, redacted, as chats to fine-tune on."""
+    require("datatrove")
     from mesh.discovery import channel_for
     from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
     from training.finetuning.conversations import agreed_chats, read_consent
@@ -86,9 +90,45 @@ def conversations_command(
     _write(out, terminal.run(fetch()))
 
 
-def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+def feedback_command(
+    out: Annotated[Path, typer.Option(help="New folder for chats.jsonl and preferences.jsonl.")],
+    model: Annotated[str, typer.Option(help="The model's name when it is served, which chooses the prompt.")] = "",
+    data: DataOption = DEFAULT_DATA,
+    target: TargetOption = None,
+) -> None:
+    """Export rated answers that may be trained on, redacted: chats, and preferences between two answers (DPO)."""
+    require("datatrove")
+    from mesh.discovery import channel_for
+    from murphey.orchestrator.v1.orchestrator_pb2_grpc import OrchestratorServiceStub
+    from orchestrator.clients.ingest import IngestClient
+    from orchestrator.prompts import load_prompts
+    from training.finetuning.feedback import FeedbackReader, Rated, Told, lessons
+
+    _refuse_existing(out)
+    told = Told()
+
+    async def fetch() -> list[Rated]:
+        async with channel_for("orchestrator", data, target) as answers, channel_for("ingest", data, target) as texts:
+            documents = IngestClient(texts, _TIMEOUT_S)
+            template = load_prompts().for_model(model)
+            return await FeedbackReader(OrchestratorServiceStub(answers), documents, template).read(told)
+
+    learned = lessons(terminal.run(fetch()))
+    counts = f"{told.rated} answers are rated, {told.agreed} may be trained on, {told.left_out} of them cannot be"
+    if not learned.chats:
+        raise FailedPrecondition(f"There is nothing to train on: {counts}. See `murphey feedback --train`.")
+    terminal.console.print(counts)
+    _write(out / "chats.jsonl", learned.chats)
+    _write(out / "preferences.jsonl", learned.preferences)
+
+
+def _refuse_existing(out: Path) -> None:
     if out.exists():
         raise AlreadyExists(f"{out} exists already; nothing was overwritten.")
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+    _refuse_existing(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     terminal.out.print(f"{len(rows)} rows in {out}")

@@ -1,7 +1,7 @@
 """Chats from the conversations that the orchestrator keeps: only those whose people agreed, redacted.
 
 Consent is a file of conversation names, one a line; what is not named there does not leave the mesh. A turn is taken when its
-answer rests on at least one citation. No service keeps feedback yet, so nothing else here tells good answers from bad ones.
+answer rests on at least one citation; which answers people found good, `feedback` knows.
 """
 
 from collections.abc import AsyncIterator, Iterator
