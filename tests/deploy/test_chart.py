@@ -42,6 +42,10 @@ def test_helm_lint_finds_nothing() -> None:
         ("retriever: {replica: 3}", "replica"),
         ("retriever: {replicas: many}", "/retriever/replicas"),
         ("ingress: {enabled: true, certificate: {enabled: true}}", "ingress.certificate.issuer"),
+        ("tls: {certManager: {enabled: true}}", "tls.certManager.issuer"),
+        ("tls: {secret: ''}", "/tls/secret"),
+        ("tls: {enabled: false}", "enabled"),
+        ("internalKey: {secret: ''}", "/internalKey/secret"),
         ("modelServer: {enabled: true}", "modelServer.image"),
         ("generator: {settings: {Max-Tokens: 3}}", "Max-Tokens"),
         ("ingest: {replicas: 2}", "objects_url"),
@@ -122,13 +126,12 @@ def test_services_of_the_namespace_set_no_settings(rendered: Rendered) -> None:
         assert workload["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
-def test_probes_ask_the_port_that_the_service_has(rendered: Rendered) -> None:
-    for part in PARTS:
-        container = rendered.pod(part)["spec"]["containers"][0]
-        port = container["ports"][0]["containerPort"]
-        for probe in (container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")):
-            assert (probe.get("grpc") or probe["tcpSocket"])["port"] == port
-        assert "grpc" in container["readinessProbe"]
+def test_every_service_reaches_the_database_with_the_keys(rendered: Rendered) -> None:
+    for part in PYTHON_PARTS:
+        leaves = rendered.named(part, "NetworkPolicy")["spec"]["egress"]
+        assert 5432 in [port["port"] for rule in leaves for port in rule["ports"]], part
+    gateway = rendered.named("gateway", "NetworkPolicy")["spec"]["egress"]
+    assert 5432 not in [port["port"] for rule in gateway for port in rule["ports"]]
 
 
 def test_calls_go_where_the_network_policies_let_them(rendered: Rendered) -> None:

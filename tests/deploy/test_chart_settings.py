@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
 from ingest.jobs import JobState
-from mesh.settings import SHARED_FIELDS, ServiceSettings
+from mesh.settings import SHARED_FIELDS, ServiceSettings, of_mesh
 from tests.deploy.charts import PARTS, PYTHON_PARTS, ROOT, Rendered
 
 GATEWAY = ROOT / "gateway" / "bin" / "murphey-gateway"
@@ -57,14 +57,13 @@ def test_every_variable_is_a_setting(rendered: Rendered, part: str) -> None:
 def test_the_service_takes_every_value(
     rendered: Rendered, part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """All but the address to listen on, which stays on loopback until a service is made safe for more."""
+    """The address among them, at which kubelet and Prometheus reach it, and which it refuses without TLS and keys."""
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("MURPHEY_")]:
-        monkeypatch.delenv(name)
-    for name, value in rendered.environment(part).items():
-        monkeypatch.setenv(name, POSTGRES if value == "secret" else value)
-    monkeypatch.setenv("MURPHEY_HOST", "127.0.0.1")
+    set_as_in(rendered, part, monkeypatch)
     settings: Any = settings_type(part)()
+    assert settings.host == settings.metrics_host == "0.0.0.0"
+    assert settings.keys_database_url == POSTGRES
+    assert of_mesh(tmp_path).keys_database_url == POSTGRES, "`murphey keys` in the pod"
     container = rendered.pod(part)["spec"]["containers"][0]
     assert [settings.port, settings.metrics_port] == [port["containerPort"] for port in container["ports"]]
     assert settings.data == Path("/data")
@@ -76,29 +75,31 @@ def test_the_service_takes_every_value(
         assert settings.store == "server"
 
 
+def set_as_in(rendered: Rendered, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("MURPHEY_")]:
+        monkeypatch.delenv(name)
+    for name, value in rendered.environment(part).items():
+        monkeypatch.setenv(name, POSTGRES if value == "secret" else value)
+
+
 @pytest.mark.parametrize("part", PYTHON_PARTS)
-def test_without_tls_and_keys_only_the_address_is_refused(
-    rendered: Rendered, part: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("taken_away", ["MURPHEY_AUTH", "MURPHEY_TLS_CERTIFICATE"])
+def test_without_tls_and_keys_the_address_is_refused(
+    defaults: Rendered, part: str, taken_away: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in rendered.environment(part).items():
-        monkeypatch.setenv(name, POSTGRES if value == "secret" else value)
-    with pytest.raises(ValidationError) as refused:
+    set_as_in(defaults, part, monkeypatch)
+    monkeypatch.delenv(taken_away)
+    monkeypatch.delenv(f"MURPHEY_{part.upper()}_AUTH", raising=False)
+    with pytest.raises(ValidationError, match=r"0\.0\.0\.0 is not a loopback address|belong together"):
         settings_type(part)()
-    (only,) = refused.value.errors()
-    assert "0.0.0.0 is not a loopback address" in only["msg"]
 
 
-@pytest.mark.parametrize("part", PYTHON_PARTS)
-def test_with_tls_and_keys_the_address_is_taken(rendered: Rendered, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By settings that the chart passes on as they stand, such as these."""
-    made_safe = {"AUTH": "keys", "TLS_CERTIFICATE": "/etc/tls.crt", "TLS_KEY": "/etc/tls.key"}
-    for name, value in rendered.environment(part).items():
-        monkeypatch.setenv(name, POSTGRES if value == "secret" else value)
-    for name, value in made_safe.items():
-        assert name.lower() in SHARED_FIELDS
-        monkeypatch.setenv(f"MURPHEY_{name}", value)
-    settings = settings_type(part)()
-    assert settings.host == settings.metrics_host == "0.0.0.0", "kubelet and Prometheus reach a pod by its address"
+def test_the_gateway_takes_every_value(rendered: Rendered) -> None:
+    """It begins, and ends for want of the certificates, which only the cluster has."""
+    environment = rendered.environment("gateway") | {"MURPHEY_GATEWAY_LISTEN": "0.0.0.0:0"}
+    done = subprocess.run([GATEWAY], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "/etc/murphey/tls" in done.stderr
 
 
 def test_pods_get_the_time_that_their_calls_get(rendered: Rendered) -> None:

@@ -33,7 +33,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{/* `host:port` of a service, for round_robin over the pods that its headless name resolves to. */}}
 {{- define "murphey.target" -}}
 {{- $part := include "murphey.part" . | fromJson -}}
-dns:///{{ include "murphey.fullname" .root }}-{{ .name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ $part.port }}
+dns:///{{ include "murphey.host" . }}:{{ $part.port }}
 {{- end -}}
 
 {{/* A part's settings by their names, as JSON: what the chart must decide, then what the values say, then defaults. */}}
@@ -48,11 +48,11 @@ dns:///{{ include "murphey.fullname" .root }}-{{ .name }}.{{ .root.Release.Names
 {{- $default := dict -}}
 {{- if eq .name "gateway" -}}
 {{- $hosts := list -}}
-{{- $service := printf "%s-gateway" (include "murphey.fullname" .root) -}}
-{{- $hosts = list $service (printf "%s.%s" $service .root.Release.Namespace) (printf "%s.%s.svc" $service .root.Release.Namespace) (printf "%s.%s.svc.%s" $service .root.Release.Namespace .root.Values.clusterDomain) -}}
+{{- $hosts = include "murphey.dnsNames" . | fromJsonArray -}}
 {{- if .root.Values.ingress.enabled }}{{ $hosts = append $hosts .root.Values.ingress.host }}{{ end -}}
 {{- $_ := set $fixed "listen" (printf "%s:%v" .root.Values.listen $part.port) -}}
 {{- $_ := set $fixed "allowed_hosts" (concat $hosts .values.allowedHosts | uniq | join ",") -}}
+{{- $fixed = merge $fixed (include "murphey.gatewayTls" . | fromJson) -}}
 {{- $_ := set $default "log_level" .root.Values.settings.log_level -}}
 {{- $default = merge $default $target -}}
 {{- else -}}
@@ -78,6 +78,7 @@ MURPHEY_HOST: {{ .root.Values.listen | quote }}
 MURPHEY_METRICS_HOST: {{ .root.Values.listen | quote }}
 MURPHEY_DATA: /data
 MURPHEY_MODELS: /models
+{{ include "murphey.tlsEnvironment" . }}
 {{- range $key, $value := .root.Values.settings }}
 MURPHEY_{{ upper $key }}: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}

@@ -67,7 +67,7 @@ spec:
       image: {{ include "murphey.image" . }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       ports:
-        - {name: {{ ternary "grpc" "http" $python }}, containerPort: {{ $part.port }}}
+        - {name: {{ ternary "tls-grpc" "https" $python }}, containerPort: {{ $part.port }}}
         {{- if $part.metrics }}
         - {name: metrics, containerPort: {{ $part.metrics }}}
         {{- end }}
@@ -77,6 +77,11 @@ spec:
       env:
         {{- if $python }}
         - {name: HOME, value: /tmp}
+        - name: MURPHEY_KEYS_DATABASE_URL # API keys, for `murphey keys` in the pod too
+          valueFrom:
+            secretKeyRef:
+              name: {{ $root.Values.postgres.secret }}
+              key: {{ $root.Values.postgres.key }}
         {{- end }}
         {{- if $models }}
         - {name: HF_HOME, value: /models/huggingface}
@@ -96,16 +101,18 @@ spec:
             seconds: {{ $root.Values.preStopSeconds }}
       securityContext: {{- include "murphey.containerSecurity" . | nindent 8 }}
       resources: {{- toYaml .values.resources | nindent 8 }}
-      {{- if $python }}
       volumeMounts:
+        {{- include "murphey.tlsMounts" . | nindent 8 }}
+        {{- if $python }}
         - {name: data, mountPath: /data}
         - {name: tmp, mountPath: /tmp}
+        {{- end }}
         {{- if $models }}
         - {name: models, mountPath: /models}
         {{- end }}
-      {{- end }}
-  {{- if $python }}
   volumes:
+    {{- include "murphey.tlsVolumes" . | nindent 4 }}
+    {{- if $python }}
     {{- if ne .name "ingest" }}
     - name: data
       emptyDir: {}
@@ -127,35 +134,44 @@ spec:
 
 {{/*
 Ready: the service says SERVING. Alive: the same, except where health also tells of others: a generator whose model servers
-are away, and a gateway whose services are, would be restarted in vain, so for them the port must answer.
+are away, and a gateway whose services are, would be restarted in vain, so of the one the port must answer, and of the other HTTP.
 */}}
 {{- define "murphey.probes" -}}
 {{- $part := include "murphey.part" . | fromJson -}}
-{{- $grpc := dict "port" $part.port -}}
-{{- if eq .name "gateway" }}{{ $_ := set $grpc "service" "murphey.orchestrator.v1.OrchestratorService" }}{{ end -}}
 startupProbe: # models are loaded, and converted where this is the first time
   {{- if eq .name "gateway" }}
-  tcpSocket:
-    port: {{ $part.port }}
+  {{- include "murphey.gatewayAlive" $part | nindent 2 }}
   {{- else }}
-  grpc: {{- toYaml $grpc | nindent 4 }}
+  {{- include "murphey.healthCommand" . | nindent 2 }}
   {{- end }}
   periodSeconds: 5
-  timeoutSeconds: 3
+  timeoutSeconds: 5
   failureThreshold: {{ div .values.startSeconds 5 }}
 readinessProbe:
-  grpc: {{- toYaml $grpc | nindent 4 }}
-  periodSeconds: 5
-  timeoutSeconds: 3
+  {{- include "murphey.healthCommand" . | nindent 2 }}
+  periodSeconds: 10
+  timeoutSeconds: 5
   failureThreshold: 2
 livenessProbe:
-  {{- if has .name (list "gateway" "generator") }}
+  {{- if eq .name "gateway" }}
+  {{- include "murphey.gatewayAlive" $part | nindent 2 }}
+  {{- else if eq .name "generator" }}
   tcpSocket:
     port: {{ $part.port }}
   {{- else }}
-  grpc: {{- toYaml $grpc | nindent 4 }}
+  {{- include "murphey.healthCommand" . | nindent 2 }}
   {{- end }}
-  periodSeconds: 10
+  periodSeconds: 20
   timeoutSeconds: 5
   failureThreshold: 6
+{{- end -}}
+
+{{/* Kubelet does not look at the certificate; a port that is opened and closed would be logged as a failed handshake. */}}
+{{- define "murphey.gatewayAlive" -}}
+httpGet:
+  path: /openapi.json
+  port: {{ .port }}
+  scheme: HTTPS
+  httpHeaders:
+    - {name: Host, value: localhost}
 {{- end -}}
