@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 from retriever.filters import Fields, Kind
 from retriever.sparse import AUTO, DEFAULT_LANGUAGE
+from retriever.whole_files import write_whole
 
 
 class Splitter(StrEnum):
@@ -113,13 +113,7 @@ class FileCatalog:
         return {key: from_json(value) for key, value in json.loads(self._path.read_text()).items()}
 
     def _write(self, records: dict[str, CollectionRecord]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._path.with_suffix(".new")
-        with scratch.open("w") as file:
-            json.dump({key: to_json(record) for key, record in records.items()}, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(self._path)
+        write_whole(self._path, json.dumps({key: to_json(record) for key, record in records.items()}, indent=2))
 
 
 def to_json(record: CollectionRecord) -> dict[str, Any]:

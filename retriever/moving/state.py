@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from retriever.whole_files import write_whole
+
 
 @dataclass(frozen=True, slots=True)
 class MoveState:
@@ -61,10 +63,7 @@ class MoveFiles:
 
     def save(self, state: MoveState) -> None:
         """Whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._path(state.collection).with_suffix(".new")
-        scratch.write_text(json.dumps(asdict(state)))
-        scratch.replace(self._path(state.collection))
+        write_whole(self._path(state.collection), json.dumps(asdict(state)))
 
     def remove(self, collection: str) -> None:
         """It has ended."""

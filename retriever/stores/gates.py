@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from retriever.whole_files import write_whole
+
 
 class Changes:
     """Documents that were written to since they were copied, in a file too, so that a restart loses none of them."""
@@ -43,9 +45,7 @@ class Changes:
         for document, times in taken.items():
             if self._documents.get(document) == times:
                 del self._documents[document]
-        scratch = self._path.with_suffix(".new")
-        scratch.write_text("".join(f"\n{json.dumps(document)}" for document in self._documents))
-        scratch.replace(self._path)
+        write_whole(self._path, "".join(f"\n{json.dumps(document)}" for document in self._documents))
         os.close(self._file)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
 

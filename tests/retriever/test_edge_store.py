@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from mesh.errors import FailedPrecondition, MurpheyError, Overloaded, Unavailable
+from mesh.errors import Corrupt, FailedPrecondition, MurpheyError, Overloaded, Unavailable
 from retriever.chunks import DocumentVersion
 from retriever.sparse import SparseVector
 from retriever.stores.base import Counts, IndexedChunk, Mode, StoreQuery
@@ -67,6 +67,28 @@ async def test_what_was_acknowledged_survives_a_kill(edge_store: EdgeStore) -> N
     assert counts.live in (10, 510)
     await edge_store.publish("test", [DocumentVersion(document_name("a"), "1")])
     assert (await edge_store.count("test")).staged == 0
+
+
+async def test_an_index_whose_pointer_is_empty_says_so_and_keeps_its_shard(tmp_path: Path) -> None:
+    """As some file systems leave it when the machine loses its power."""
+    store = await EdgeStore.open(tmp_path / "indexes")
+    await store.create_index("test", DIMENSIONS)
+    await store.upsert("test", many(5, "a"), staged=False)
+    await store.close()
+    kept, pointer = shards(tmp_path), tmp_path / "indexes" / "test" / "current"
+    name = pointer.read_text()
+    pointer.write_text("")
+
+    store = await EdgeStore.open(tmp_path / "indexes")
+    with pytest.raises(Corrupt, match="names no shard"):
+        await store.count("test")
+    await store.close()
+    assert shards(tmp_path) == kept == {name}
+
+    pointer.write_text(f"{name}\n")
+    store = await EdgeStore.open(tmp_path / "indexes")
+    assert await store.count("test") == Counts(5, 0)
+    await store.close()
 
 
 @pytest.mark.slow

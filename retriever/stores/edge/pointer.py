@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from mesh.errors import Corrupt
+from retriever.whole_files import write_whole
+
 _NAME = "current"
 
 
@@ -11,15 +14,18 @@ def exists(folder: Path) -> bool:
 
 
 def read(folder: Path) -> str:
-    """The live shard's sub-folder."""
-    return (folder / _NAME).read_text()
+    """The live shard's sub-folder. Corrupt when it names none: all others are removed as refuse."""
+    name = (folder / _NAME).read_text().strip()
+    if not name or not (folder / name).is_dir():
+        raise Corrupt(
+            f"{folder / _NAME} names no shard. Restore the index from a backup, or write the shard's name into it."
+        )
+    return name
 
 
 def write(folder: Path, name: str) -> None:
     """Whole or not at all."""
-    scratch = folder / f"{_NAME}.new"
-    scratch.write_text(name)
-    scratch.replace(folder / _NAME)
+    write_whole(folder / _NAME, name)
 
 
 def remove(folder: Path) -> None:
