@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from ingest.batches import ChunkTable, Member, Twins, read_slice, table_key
@@ -76,9 +75,9 @@ class Pipeline:
         works = [work for work in await self._runs.work(run) if work.job.stage < JobStage.PARSED]
         archives = await self._members.archives(works)
         parsed: dict[str, tuple[Work, ParsedText]] = {}
-        with TemporaryDirectory(dir=self._storage.scratch) as folder:
+        with self._storage.folder() as folder:
             for work in works:
-                text = await self._parse_one(work, Path(folder), work.job.document_id in archives)
+                text = await self._parse_one(work, folder, work.job.document_id in archives)
                 if isinstance(text, Failure):
                     await self._fail(work, text)
                 else:
@@ -131,7 +130,7 @@ class Pipeline:
         """The chunks of parsed texts, and how many each has."""
         async with AsyncExitStack() as stack:
             texts = [await self._text_file(work, stack) for work in works]
-            output = Path(stack.enter_context(TemporaryDirectory(dir=self._storage.scratch))) / "chunks"
+            output = stack.enter_context(self._storage.folder()) / "chunks"
             counts = await self._parsers.chunk(texts, size, output)
             if isinstance(counts, Failure):
                 raise InvalidInput(counts.message)
@@ -231,7 +230,7 @@ class Pipeline:
         collection = await self._runs.collection(run)
         try:
             table = ChunkTable.from_bytes(await self._storage.read(table_key(run)))
-        except MurpheyError:
+        except Corrupt:
             table = None  # the run never came so far, or this stage was interrupted when it had deleted the table
         if table is not None:
             live = await self._runs.live_versions(run)

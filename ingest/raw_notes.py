@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ingest.database import Database
 from ingest.jobs import new_id
-from ingest.storage import Storage
+from ingest.storage import Storage, StorageAway
 from ingest.tables import versions
 from mesh import logs
 
@@ -63,11 +63,9 @@ class RawNotes:
 
     @contextlib.contextmanager
     def noted(self, key: str) -> Iterator[None]:
-        """Has a note while inside, and afterwards too where that ends with an error."""
-        note = self._writable()
-        note.uploads += 1
+        """Has a note while inside, and afterwards too where that ends with an error. StorageAway when there is no room."""
+        note = self._begun(key)
         try:
-            note.add(key)
             yield
         except BaseException:
             note.has_failed = True
@@ -75,6 +73,15 @@ class RawNotes:
         finally:
             note.uploads -= 1
             self._tidy(note)
+
+    def _begun(self, key: str) -> _Note:
+        try:
+            note = self._writable()
+            note.add(key)
+        except OSError as error:
+            raise StorageAway(f"An upload cannot be noted: {error.strerror}") from error
+        note.uploads += 1
+        return note
 
     def _writable(self) -> _Note:
         if self._current is None:

@@ -6,6 +6,7 @@ An object is there whole or not at all. What is on its way lies in the worker's 
 import asyncio
 import contextlib
 import os
+import stat
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -133,12 +134,8 @@ class Storage:
         """Everything that is kept, and what a killed process left half written in a folder store."""
         now = time.time()
         if self._folder is not None:
-            for path in await asyncio.to_thread(lambda folder: sorted(folder.rglob("*")), self._folder):
-                with contextlib.suppress(FileNotFoundError):
-                    status = path.stat()
-                    if path.is_file():
-                        key = path.relative_to(self._folder).as_posix()
-                        yield StoredObject(key, status.st_size, now - status.st_mtime)
+            for found in await asyncio.to_thread(_list_files, self._folder, now):
+                yield found
             return
         try:
             async for page in obstore.list(self._store):
@@ -146,6 +143,16 @@ class Storage:
                     yield StoredObject(item["path"], item["size"], now - item["last_modified"].timestamp())
         except BaseError as error:
             raise StorageAway(f"The object store cannot be listed: {reason(error, self._url)}") from error
+
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[Path]:
+        """For what is on its way; gone on leaving."""
+        try:
+            made = TemporaryDirectory(dir=self.scratch)
+        except OSError as error:
+            raise StorageAway(f"There is no room for files on their way: {error.strerror}") from error
+        with made as name:
+            yield Path(name)
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
@@ -156,8 +163,8 @@ class Storage:
                 path.stat()
             yield path
             return
-        with TemporaryDirectory(dir=self.scratch) as folder:
-            path = Path(folder) / "object"
+        with self.folder() as folder:
+            path = folder / "object"
             try:
                 with path.open("wb") as file:
                     async for piece in self.stream(key):
@@ -165,6 +172,18 @@ class Storage:
             except OSError as error:
                 raise StorageAway(f"An object cannot be copied to this machine: {error.strerror}") from error
             yield path
+
+
+def _list_files(folder: Path, now: float) -> list[StoredObject]:
+    """All of it in one thread: asking for each of many files took the event loop from everybody else."""
+    found: list[StoredObject] = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                key = path.relative_to(folder).as_posix()
+                found.append(StoredObject(key, status.st_size, now - status.st_mtime))
+    return found
 
 
 def _read_files(folder: Path, wanted: Sequence[tuple[str, int, int]]) -> list[bytes]:

@@ -177,6 +177,16 @@ async def _outlasting(call: Callable[[], Awaitable[Result]]) -> Result:
         pause_s = min(2 * pause_s, LAST_PAUSE_S)
 
 
+async def _keep(work: Callable[[], Awaitable[None]]) -> None:
+    """Begins work again that ended by an error which nobody foresaw: without it the service would seem well and do nothing."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("work_failed", work=work.__qualname__, again_in_s=LAST_PAUSE_S)
+        await asyncio.sleep(LAST_PAUSE_S)
+
+
 class Attendance:
     """Keeps this worker's row fresh, and hands on what dead workers carried."""
 
@@ -250,7 +260,8 @@ async def open_workflows(
         )
         await attendance.begin()
         tasks = [
-            asyncio.create_task(work()) for work in (workflows.dispatch, attendance.keep, pruning.keep, reindexer.keep)
+            asyncio.create_task(_keep(work))
+            for work in (workflows.dispatch, attendance.keep, pruning.keep, reindexer.keep)
         ]
         try:
             yield workflows

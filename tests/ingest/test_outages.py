@@ -11,7 +11,10 @@ import grpc
 import obstore
 import psutil
 import pytest
+from obstore.exceptions import BaseError
 
+from ingest import workflows
+from ingest.fair_queue import FairQueue
 from murphey.ingest.v1 import ingest_pb2 as pb
 from tests.ingest.conftest import Service, running_service
 from tests.ingest.fakes import away
@@ -84,6 +87,50 @@ async def test_a_job_waits_for_room_on_the_disk(tmp_path: Path, tokenizer_folder
 
     assert waiting.job.state == pb.JOB_STATE_RUNNING
     assert ended.state == pb.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.slow
+async def test_what_a_cancelled_job_left_goes_though_the_store_is_away_when_it_is_to_be_cleaned(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get, refused = obstore.get_async, list[str]()
+
+    async def get_or_fail(store: Any, key: str) -> Any:
+        if key.startswith("runs/") and not refused:
+            refused.append(key)
+            raise BaseError("the connection was reset")
+        return await get(store, key)
+
+    async with running_service(tmp_path, tokenizer_folder) as service:
+        service.retriever.gate.clear()
+        started = await service.upload("stopped.txt", b"Words to be stopped. " * 50)
+        await asyncio.wait_for(service.retriever.upserting.wait(), 30)
+        monkeypatch.setattr(obstore, "get_async", get_or_fail)
+        await service.stub.CancelJob(pb.CancelJobRequest(name=started.job.name))
+        service.retriever.gate.set()
+        await service.chunks_gone(started.document.name)
+
+    assert len(refused) == 1
+
+
+@pytest.mark.slow
+async def test_what_ends_by_an_error_that_nobody_foresaw_begins_again(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, failed = FairQueue.take, list[int]()
+
+    async def take_or_fail(queue: FairQueue, room: int) -> str | None:
+        if not failed:
+            failed.append(room)
+            raise RuntimeError("never seen before")
+        return await take(queue, room)
+
+    monkeypatch.setattr(FairQueue, "take", take_or_fail)
+    monkeypatch.setattr(workflows, "LAST_PAUSE_S", 0.1)
+    async with running_service(tmp_path, tokenizer_folder) as service:
+        job = await service.ingest("page.txt", b"Words.")
+
+    assert (len(failed), job.state) == (1, pb.JOB_STATE_SUCCEEDED)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from ingest.database import Database
 from ingest.raw_notes import MAX_NOTE_BYTES, RawNotes, adopt
-from ingest.storage import Storage
+from ingest.storage import Storage, StorageAway
 from ingest.workers import WorkerFolder
 from mesh.database import database_url, open_database
 from mesh.errors import Corrupt
@@ -80,6 +80,14 @@ async def test_what_failed_is_swept_and_what_came_beside_it_and_after_it_is_let_
     assert await storage.read("raw/a/b/after") == b"after"
     with pytest.raises(Corrupt):
         await storage.read("raw/a/b/failed")
+
+
+async def test_where_nothing_can_be_written_the_store_is_away(tmp_path: Path) -> None:
+    storage = Storage.open("", tmp_path, tmp_path / "gone")
+    with pytest.raises(StorageAway, match="cannot be noted"), RawNotes(tmp_path / "gone", storage).noted("raw/a/b/c"):
+        pass
+    with pytest.raises(StorageAway, match="no room"), storage.folder():
+        pass
 
 
 async def test_a_long_note_makes_way_for_another(tmp_path: Path) -> None:
