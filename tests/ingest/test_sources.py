@@ -144,6 +144,9 @@ async def test_a_file_that_may_not_be_read_says_so(public_folder: Path) -> None:
 async def test_a_change_while_it_is_read_is_noticed(tmp_path: Path, change: str) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"x" * 2_000_000)
+    os.utime(
+        path, (1_000_000_000, 1_000_000_000)
+    )  # so that the next write is at another time, however coarse the clock is
     content = LocalFile(path)
     identity = await content.identify()
     pieces = content.pieces(identity)
