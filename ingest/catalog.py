@@ -158,12 +158,14 @@ class Catalog:
 
     async def remove(self, collection: str, ids: Sequence[str]) -> bool:
         """Forgets documents, their versions and what their jobs say of them, and discards the files. Nothing is forgotten,
-        and the answer is False, while one of them has members."""
+        and the answer is False, while one of them has members, or has been uploaded again and is just being made live."""
         stopped: list[str] = []
         async with self._database.write(collection) as connection:
             members = sa.and_(documents.c.collection == collection, documents.c.archive.in_(ids))
-            if (await connection.execute(sa.select(documents.c.id).where(members).limit(1))).first() is not None:
-                return False
+            publishing = sa.and_(jobs.c.collection == collection, jobs.c.document.in_(ids), jobs.c.publishing)
+            for held in (sa.select(documents.c.id).where(members), sa.select(jobs.c.id).where(publishing)):
+                if (await connection.execute(held.limit(1))).first() is not None:
+                    return False
             for document in ids:
                 stopped += await stop_jobs(connection, collection, document)
                 await drop_versions(self._database, connection, collection, document, keep=())

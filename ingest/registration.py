@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class StoredUpload:
-    """An upload whose raw file is kept under `raw_key`; an empty key when its bytes are known to be live already."""
+    """An upload whose raw file is kept under `raw_key`; an empty key where its bytes, live a moment ago, did not come."""
 
     upload: NewUpload
     sha256: str
@@ -70,13 +70,14 @@ class Registration:
         return registered
 
     async def unchanged(self, upload: NewUpload, sha256: str) -> Registered | None:
-        """Registers an upload whose bytes are live already, before they are sent; None when they are not."""
+        """Registers an upload whose bytes are live already, before they are sent; None when they are not, or just ceased to be:
+        the file that was kept of them may be discarded by then."""
         known = await self._find(upload)
         if known is None or known.live is None or known.publishing:
             return None
         if known.live.content_key != content_key(sha256, upload.metadata):
             return None
-        return await self.register(StoredUpload(upload, sha256, known.live.size_bytes, known.live.raw_key))
+        return await self._register(StoredUpload(upload, sha256, known.live.size_bytes, ""))
 
     async def _find_all(self, uploads: Sequence[NewUpload]) -> list[_Known | None]:
         async with self._database.read() as connection:
@@ -111,8 +112,8 @@ class Registration:
     async def _register_in(
         self, connection: AsyncConnection, group: Sequence[StoredUpload]
     ) -> tuple[list[Registered | None], list[str]]:
-        """One for each, or None for the later ones of the same document, which must wait for the next transaction; and the
-        jobs that were stopped for them."""
+        """One for each, or None for those without bytes that need them, and for the later ones of the same document, which must
+        wait for the next transaction; and the jobs that were stopped for them."""
         known = await _known(connection, [stored.upload for stored in group])
         seen: set[tuple[str, str]] = set()
         results: list[Registered | None] = []
@@ -188,8 +189,8 @@ async def _known(connection: AsyncConnection, uploads: Sequence[NewUpload]) -> d
     return known
 
 
-def _plan(stored: StoredUpload, known: _Known | None) -> Registered:
-    """The document and the job that an upload makes."""
+def _plan(stored: StoredUpload, known: _Known | None) -> Registered | None:
+    """The document and the job that an upload makes; None where it needs its bytes and has none."""
     key = content_key(stored.sha256, stored.upload.metadata)
     live = known.live if known else None
     if known and live and live.content_key == key and not known.publishing:
@@ -198,6 +199,8 @@ def _plan(stored: StoredUpload, known: _Known | None) -> Registered:
             total_chunks=live.chunk_count, indexed_chunks=live.chunk_count,
         )  # fmt: skip
         return Registered(_document(stored.upload, job, DocumentState.LIVE, live, live, known), job)
+    if not stored.raw_key:
+        return None
     version = Version(
         new_version_id(key), key, stored.sha256, stored.size_bytes, stored.raw_key, "", "", 0, 0, 0, 0,
         stored.upload.metadata, {},

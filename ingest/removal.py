@@ -26,11 +26,11 @@ class Removal:
         """
         if not ids:
             return 0
-        for job in await self._catalog.stop(collection, ids):
-            await self._watch.published(job)
         names = [document_name(collection, document) for document in ids]
         deleted, reindexing = 0, await self._reindexings.of(collection)
         while True:
+            for job in await self._catalog.stop(collection, ids):
+                await self._watch.published(job)
             for archive in sorted(await self._catalog.archives(collection, ids)):
                 deleted += await self.remove(collection, await self._catalog.members(collection, archive))
             deleted += await self._delete_chunks(collection, names)
