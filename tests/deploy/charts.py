@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import helm_python
 import kubernetes_validate
 import yaml
+
+from tests.deploy import helm
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "murphey"
@@ -48,10 +49,8 @@ class Rendered:
 
 
 def render(values: dict[str, Any], folder: Path = CHART) -> Rendered:
-    """HelmError for values that the chart refuses; ValidationError for an object that Kubernetes would."""
-    chart = helm_python.Chart.load(folder)
-    chart.validate_schema(chart.merge_values(values))
-    texts = chart.render(values, name="murphey", namespace="rag", is_install=True, revision=1)
+    """HelmRefuses for values that the chart refuses; ValidationError for an object that Kubernetes would."""
+    texts = helm.templates(folder, values)
     objects = [
         each
         for path in sorted(texts)

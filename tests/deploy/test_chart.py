@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import helm_python
 import kubernetes_validate
 import pytest
 import yaml
 
+from tests.deploy import helm
 from tests.deploy.charts import CHART, PARTS, PYTHON_PARTS, Rendered, render
 
 
@@ -31,7 +31,7 @@ def test_an_object_that_kubernetes_refuses_fails(tmp_path: Path, right: str, wro
 
 
 def test_helm_lint_finds_nothing() -> None:
-    report = helm_python.lint(CHART, strict=True)
+    report = helm.findings(CHART)
     assert report["errors"] == []
     assert [each for each in report["messages"] if each["severity"] > 1] == []
 
@@ -53,7 +53,7 @@ def test_helm_lint_finds_nothing() -> None:
     ],
 )
 def test_wrong_values_are_refused_by_name(values: str, said: str) -> None:
-    with pytest.raises(helm_python.HelmError, match=said):
+    with pytest.raises(helm.HelmRefuses, match=said):
         render(yaml.safe_load(values))
 
 
