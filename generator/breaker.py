@@ -14,6 +14,8 @@ from mesh import logs, metrics
 log = logs.get(__name__)
 
 _LONGEST_OPEN_S = 120.0
+_MOST_DOUBLINGS = 32
+"""Twice as long each time is more than a float can hold after a day and a half."""
 
 _STATE = metrics.gauge(
     "generator_breaker_state",
@@ -103,7 +105,8 @@ class Breaker:
     def _failed(self, *, probe: bool) -> None:
         self._failures += 1
         if probe or (self.state is BreakerState.CLOSED and self._failures >= self._limits.failures):
-            open_s = min(self._limits.open_s * 2**self._openings, max(self._limits.open_s, _LONGEST_OPEN_S))
+            longest_s = max(self._limits.open_s, _LONGEST_OPEN_S)
+            open_s = min(self._limits.open_s * 2 ** min(self._openings, _MOST_DOUBLINGS), longest_s)
             self._openings += 1
             self._open_until = self._clock() + open_s
             _OPENED.labels(self.target).inc()

@@ -48,6 +48,14 @@ def test_it_opens_after_failures_in_a_row_only(breaker: Breaker) -> None:
     assert breaker.wait_s == 10
 
 
+def test_a_target_that_is_down_for_days_is_tried_for_days(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    for _ in range(1_100):  # twice as long each time is by then more than a float holds
+        clock.now += breaker.wait_s
+        fail(breaker)
+    assert (breaker.state, breaker.wait_s) == (BreakerState.OPEN, 120)
+
+
 def test_one_probe_at_a_time_closes_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now = 10
