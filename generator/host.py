@@ -24,6 +24,8 @@ from mesh.errors import InvalidInput, MurpheyError, Unavailable
 log = logs.get(__name__)
 
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.2, 30.0
+_MOST_DOUBLINGS = 16
+"""Twice as long each time is more than a float can hold after some hours."""
 _FAILURES_UNTIL_FAILED = 3
 _STOP_GRACE_S = 2.0
 
@@ -200,11 +202,15 @@ class EngineHost:
             self._become(EngineState.FAILED if failed else EngineState.LOADING, reason)
             if first_load:
                 return
-            await asyncio.sleep(min(_FIRST_BACKOFF_S * 2 ** (self._failures - 1), _LONGEST_BACKOFF_S))
+            await asyncio.sleep(backoff_s(self._failures))
 
-    async def _run_worker(self) -> int:
-        """Starts a worker and waits for its end; its exit status."""
-        worker = self._worker = await self._start_worker()
+    async def _run_worker(self) -> int | None:
+        """Starts a worker and waits for its end; its exit status, None of one that cannot be started."""
+        try:
+            worker = self._worker = await self._start_worker()
+        except OSError as error:  # no memory, no descriptors, no such program
+            self._said = f"its process cannot be started: {error}"
+            return None
         try:
             worker.link.send(Load(self._launch, sys.path))
             await worker.link.closed
@@ -216,13 +222,17 @@ class EngineHost:
 
     async def _start_worker(self) -> _Process:
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "generator.worker", str(theirs.fileno()),
-                pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr.fileno(),
-                process_group=0,  # Ctrl-C is for the server, which drains first
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )  # fmt: skip
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "generator.worker", str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr.fileno(),
+                    process_group=0,  # Ctrl-C is for the server, which drains first
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                )  # fmt: skip
+        except BaseException:
+            ours.close()
+            raise
         ours.setblocking(False)
         _, link = await asyncio.get_running_loop().create_connection(lambda: _Link(self), sock=ours)
         return _Process(process, link)
@@ -241,6 +251,11 @@ class EngineHost:
             self._settled.clear()
         else:
             self._settled.set()
+
+
+def backoff_s(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return min(_FIRST_BACKOFF_S * 2 ** min(failures - 1, _MOST_DOUBLINGS), _LONGEST_BACKOFF_S)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

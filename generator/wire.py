@@ -4,7 +4,6 @@ Both ends are this program on this machine, so messages are pickled: four bytes 
 """
 
 import pickle
-import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -117,8 +116,11 @@ class WorkerSocket:
     def receive(self, *, wait: bool) -> list[ToWorker]:
         """Messages that have come; with `wait` at least one. EOFError when the server is gone."""
         messages: list[ToWorker] = []
-        while not messages and (wait or select.select([self._socket], [], [], 0)[0]):
-            data = self._socket.recv(_READ_BYTES)
+        while not messages:
+            try:  # not select: it takes no descriptor from 1,024 on, such as a server with many callers has
+                data = self._socket.recv(_READ_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
             if not data:
                 raise EOFError
             messages.extend(self._unpacker.feed(data))  # pyright: ignore[reportArgumentType] - only the server writes here

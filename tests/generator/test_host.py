@@ -1,8 +1,11 @@
 """An engine in a process of its own: it dies, comes back, and ends with its server."""
 
 import asyncio
+import fcntl
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,9 +18,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from generator.engines.base import EngineRequest
-from generator.host import EngineHost, EngineState
+from generator.host import EngineHost, EngineState, backoff_s
 from generator.requests import FinishReason, Guidance, Sampling
-from generator.wire import Progress
+from generator.wire import Cancel, Progress, WorkerSocket, pack
 from mesh.errors import InvalidInput, Unavailable
 from tests.generator.fakes import Script, byte_tokenizer, launch, prepared_model
 
@@ -132,6 +135,34 @@ async def test_a_model_that_does_not_load_says_why(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no such weights"):
         async with EngineHost(launch(prepared_model(tmp_path), load_error="no such weights")):
             pass
+
+
+async def test_a_process_that_cannot_be_started_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-such-python"))
+    with pytest.raises(Unavailable, match=r"cannot be started: .*no-such-python"):
+        async with EngineHost(launch(prepared_model(tmp_path))):
+            pass
+
+
+def test_an_engine_that_is_down_for_days_is_started_again() -> None:
+    assert [backoff_s(failures) for failures in (1, 2, 3, 9, 10**6)] == [0.2, 0.4, 0.8, 30, 30]
+
+
+def test_a_worker_reads_from_any_descriptor() -> None:
+    """A server with more than a thousand callers has such ones left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(2048, hard)), hard))
+    ours, theirs = socket.socketpair()
+    try:
+        with ours, theirs, socket.socket(fileno=fcntl.fcntl(theirs, fcntl.F_DUPFD, 1_500)) as end:
+            pipe = WorkerSocket(end)
+            assert pipe.receive(wait=False) == []
+            ours.sendall(pack(Cancel(7)))
+            assert pipe.receive(wait=False) == [Cancel(7)]
+            ours.sendall(pack(Cancel(8)))
+            assert pipe.receive(wait=True) == [Cancel(8)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_an_engine_that_does_not_come_back_is_shown_as_failed(tmp_path: Path) -> None:
