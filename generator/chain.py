@@ -6,7 +6,7 @@ What a request may ask for is what all models of the chain can do, so that it do
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -66,23 +66,23 @@ class ModelChain:
 
     async def count(self, prompts: Sequence[Prompt]) -> Counts:
         """By the first model that can."""
-        faults: list[MurpheyError] = []
+        faults: dict[str, MurpheyError] = {}
         for member in sorted(self._members, key=lambda member: not member.usable):
             try:
                 return await member.model.count(prompts)
             except _MOVES_ON as error:
-                faults.append(error)
+                faults[member.model.id] = error
         raise self._nobody(faults)
 
     async def complete(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[CompletionEvent]:
         """Runs a prompt on the first model that answers. Raises what `Model.complete` raises."""
         view = self.view()
         sampling_rules.check(sampling, frozenset(view.sampling_fields), f"of a model in the chain {self.id}", None)
-        faults: list[MurpheyError] = []
+        faults: dict[str, MurpheyError] = {}
         for member in self._members:
             attempt = member.breaker.enter()
             if attempt is None:
-                faults.append(_resting(member))
+                faults[member.model.id] = _resting(member)
                 continue
             last = member is self._members[-1]
             started: Started | None = None
@@ -104,12 +104,12 @@ class ModelChain:
                     attempt.succeeded()
                     if spoke or not faults:
                         raise
-                    faults.append(error)
+                    faults[member.model.id] = error
                 except _MOVES_ON as error:
                     self._left(member, attempt, error)
                     if spoke:
                         raise
-                    faults.append(error)
+                    faults[member.model.id] = error
         raise self._nobody(faults)
 
     def _left(self, member: Member, attempt: Attempt, error: MurpheyError) -> None:
@@ -121,12 +121,12 @@ class ModelChain:
         _LEFT.labels(self.id, member.model.id, error.reason.lower()).inc()
         log.warning("model_left", chain=self.id, model=member.model.id, reason=error.reason, message=error.message)
 
-    def _nobody(self, faults: Sequence[MurpheyError]) -> MurpheyError:
-        """All are full, or not all: then the chain cannot be used now."""
-        told = [f"{member.model.id}: {fault.message}" for member, fault in zip(self._members, faults, strict=False)]
+    def _nobody(self, faults: Mapping[str, MurpheyError]) -> MurpheyError:
+        """All are full, or not all: then the chain cannot be used now. `faults` are by the models' ids."""
+        told = [f"{model}: {fault.message}" for model, fault in faults.items()]
         message = f"No model of the chain {self.id} can answer now. {' '.join(told)}"
-        waits = [fault.retry_after_s for fault in faults if fault.retry_after_s]
-        kind = Overloaded if all(isinstance(fault, Overloaded) for fault in faults) else Unavailable
+        waits = [fault.retry_after_s for fault in faults.values() if fault.retry_after_s]
+        kind = Overloaded if all(isinstance(fault, Overloaded) for fault in faults.values()) else Unavailable
         return kind(message, retry_after_s=min(waits, default=1.0))
 
 

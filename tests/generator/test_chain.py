@@ -1,7 +1,7 @@
 """Chains of models over real gRPC: who answers when the first cannot, and what is never done."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,11 @@ import grpc.aio
 import pytest
 from prometheus_client import REGISTRY
 
+from generator.breaker import Breaker, BreakerLimits
+from generator.chain import Member, ModelChain
+from generator.engines.base import EngineState
+from generator.models import ModelView
+from generator.requests import CompletionEvent, Counts, Prompt, Sampling
 from generator.settings import GeneratorSettings
 from mesh.errors import FailedPrecondition, InvalidInput, Overloaded, Unavailable
 from murphey.generator.v1 import generator_pb2 as pb
@@ -31,6 +36,23 @@ async def chained(folder: Path, **set_to: Any) -> AsyncIterator[tuple[Door, Peer
         }
         async with serve(folder, **settings, **set_to) as door:
             yield door, big, small
+
+
+class Countless:
+    """A model that is well and cannot count."""
+
+    def __init__(self, id_: str) -> None:
+        self.id = id_
+
+    def view(self) -> ModelView:
+        return ModelView(self.id, "1", "none", 8, (), EngineState.READY, "", 1, 8)
+
+    async def count(self, prompts: Sequence[Prompt]) -> Counts:
+        raise Unavailable(f"{self.id} cannot count.")
+
+    async def complete(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[CompletionEvent]:
+        raise NotImplementedError
+        yield
 
 
 async def test_the_first_answers_while_it_can(tmp_path: Path) -> None:
@@ -139,6 +161,15 @@ async def test_the_chain_is_a_model_of_what_all_its_models_can(tmp_path: Path) -
         counted = await door.rpc.CountTokens(pb.CountTokensRequest(prompts=[CHAT]))
         assert counted.model == "models/small"
         assert not small.asked[1:]
+
+
+async def test_when_no_one_can_count_each_says_its_own_reason() -> None:
+    limits = BreakerLimits(failures=1, open_s=5)
+    first, second = (Member(Countless(name), Breaker(f"models/{name}", limits)) for name in ("first", "second"))
+    with first.breaker.enter() or pytest.fail("closed") as attempt:
+        attempt.failed()  # so that the second is asked before it
+    with pytest.raises(Unavailable, match=r"second: second cannot count\. first: first"):
+        await ModelChain("both", [first, second], 1.0).count([Prompt(text="a")])
 
 
 async def test_what_one_of_them_cannot_do_is_refused(tmp_path: Path) -> None:
