@@ -23,6 +23,8 @@ from mesh.errors import InvalidInput, Overloaded
 
 _INLINE_CHARACTERS = 2_000
 """A prompt up to this long is encoded on the event loop in about a millisecond; a longer one on a thread beside it."""
+_TURN_CHARACTERS = 40
+"""A message or a prompt without text takes as long as so many characters: a chat may have a hundred thousand of them."""
 _MAX_WAITING = 256
 T = TypeVar("T")
 _MARK = "\ufdd0"
@@ -67,7 +69,10 @@ class PromptTokenizer:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, prompts: Sequence[Prompt], work: Callable[[Prompt], T]) -> list[T]:
-        if sum(characters(prompt) for prompt in prompts) <= _INLINE_CHARACTERS:
+        if (
+            sum(characters(prompt) + _TURN_CHARACTERS * (1 + len(prompt.chat)) for prompt in prompts)
+            <= _INLINE_CHARACTERS
+        ):
             return [work(prompt) for prompt in prompts]
         if self._waiting >= _MAX_WAITING:
             raise Overloaded("Too many long prompts wait to be tokenized. Try again in a second.", retry_after_s=1.0)

@@ -1,5 +1,6 @@
 """Prompts become the tokens that the model expects, and text cannot pass for control tokens."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -50,6 +51,14 @@ async def test_a_chat_that_the_template_refuses_is_the_callers_fault(tokenizer: 
     with pytest.raises(InvalidInput, match="not this one") as caught:
         await tokenizer.encode(_user("refuse me"))
     assert caught.value.field == "prompt.chat"
+
+
+async def test_many_messages_without_text_do_not_hold_up_the_loop(tokenizer: PromptTokenizer) -> None:
+    chat = Prompt(chat=(ChatMessage(Role.USER, ""),) * 100)
+    counting = asyncio.create_task(tokenizer.count([chat]))
+    await asyncio.sleep(0)  # it has begun: what is done on the loop itself would be over
+    assert not counting.done()
+    assert await counting == [2 * 100 + 1]
 
 
 def test_system_comes_first() -> None:
