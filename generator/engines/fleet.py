@@ -6,7 +6,6 @@ its answers are read, is its own (`openai/server.py`, `triton/server.py`).
 """
 
 import asyncio
-import contextlib
 import itertools
 import time
 from abc import ABC, abstractmethod
@@ -226,8 +225,10 @@ class Fleet:
     async def _look_often(self) -> None:
         while True:
             await asyncio.sleep(self._look_every_s)
-            with contextlib.suppress(MurpheyError):
+            try:
                 await self.look()
+            except Exception:  # an answer that nobody foresaw must not end the watch over all servers
+                log.exception("model_servers_not_asked", engine=self.name)
 
     def _in_order(self) -> list[RemoteServer[Any]]:
         """Those that are well, the least busy first; among equals each is first in its turn."""
