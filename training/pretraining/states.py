@@ -39,15 +39,20 @@ def _of(
 def put(
     model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Any], moments: Mapping[str, Any]
 ) -> None:
-    """The reverse of `taken`. KeyError for a tensor that is not there."""
+    """The reverse of `taken`. KeyError for a tensor that is not there.
+
+    All is copied: what safetensors gives is the file itself, mapped, which would keep the disk's room of a checkpoint that is
+    removed meanwhile, and end the process should somebody shorten the file.
+    """
     fused = bool(optimizer.defaults.get("fused"))
     kept = sorted({key.rsplit(":", 1)[1] for key in moments})
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(_like(weights[name], parameter))
             state = {key: moments[f"{name}:{key}"] for key in kept}
+            scalars_on = parameter.device if fused else torch.device("cpu")
             optimizer.state[parameter] = {
-                key: _like(value, parameter) if value.dim() else value.to(parameter.device if fused else "cpu")
+                key: _like(value, parameter) if value.dim() else value.to(scalars_on, copy=True)
                 for key, value in state.items()
             }
 
@@ -62,4 +67,4 @@ def put_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
 def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
     if isinstance(parameter, DTensor):
         return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return tensor.to(parameter.device)
+    return tensor.to(parameter.device, copy=True)
