@@ -1,5 +1,6 @@
 """Runs from one file: refused when they cannot be, and steps left out while their inputs are unchanged."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from mesh.errors import InvalidInput
 from tests.training.test_rows import labelled_set
 from tests.training.tiny import sentences, write_corpus
 from training.exporting.registry import Registered
-from training.pretraining.pretrain import pretrain
+from training.pretraining.pretrain import Outcome, pretrain
+from training.pretraining.settings import PretrainSettings
 from training.runs.run_file import read_run
 from training.runs.running import run_all
 from training.runs.steps import Workshop
@@ -114,6 +116,33 @@ def test_a_step_is_done_again_only_when_its_inputs_change(tmp_path: Path) -> Non
     assert shop.step("after", {}, [changed], work).folder != shop.step("after", {}, [first], work).folder
     assert done[:3] == ["count begins", "count done", "count unchanged"]
     assert len((tmp_path / "run" / "steps.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_what_was_broken_off_or_removed_is_made_again(trained: Path, tmp_path: Path) -> None:
+    file, told = write_run(tmp_path, RUN[: RUN.index("[cited]")] + "[export]\ndtype = 'float32'\n"), list[str]()
+
+    def pretrained(_: PretrainSettings, folder: Path) -> Outcome:
+        folder.mkdir(exist_ok=True)
+        return Outcome(trained, 8, 1.0, None, True)
+
+    def run(models: str) -> Registered:
+        told.clear()
+        made = run_all(
+            read_run(file), tmp_path / models, pretrained, lambda step, what: told.append(f"{step} {what.split()[0]}")
+        )
+        assert isinstance(made, Registered)
+        assert (made.folder / "huggingface" / "config.json").is_file()
+        return made
+
+    made = run("models")
+    for step in ("tokenizer", "pack"):
+        (done,) = (tmp_path / "runs" / "tiny").glob(f"{step}-*.done.json")
+        done.unlink()
+    shutil.rmtree(made.folder)
+    assert run("models").folder == made.folder
+    assert [line for line in told if line.endswith("begins")] == ["tokenizer begins", "pack begins", "export begins"]
+    assert run("elsewhere").folder.is_relative_to(tmp_path / "elsewhere")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 
 from training.exporting.registry import Registered, export
 from training.finetuning.finetune import MODEL, finetune
-from training.pretraining.packing import pack
+from training.pretraining.packing import INDEX, pack
 from training.pretraining.pretrain import Outcome
 from training.pretraining.settings import PretrainSettings
 from training.runs.run_file import RunFile, is_made
@@ -38,10 +38,11 @@ def _pretrained(run: RunFile, shop: Workshop, pretrain: Pretrain) -> Made:
     corpus = _corpus(run, shop)
     made = _tokenizer(run, shop, corpus)
     tokenizer, texts = _place(made), [_place(each) for each in corpus]
-    packed = shop.step(
-        "pack", run.pack.model_dump(), [*corpus, made],
-        lambda folder: pack(texts, tokenizer, folder, run.pack.validation_share),
-    )  # fmt: skip
+
+    def packing(folder: Path) -> dict[str, Any]:
+        return _told_in(folder / INDEX) or pack(texts, tokenizer, folder, run.pack.validation_share)
+
+    packed = shop.step("pack", run.pack.model_dump(), [*corpus, made], packing)
     settings = run.pretrain.model_copy(update={"data": packed.folder})
 
     def work(folder: Path) -> dict[str, Any]:
@@ -54,6 +55,11 @@ def _pretrained(run: RunFile, shop: Workshop, pretrain: Pretrain) -> Made:
         }  # fmt: skip
 
     return shop.step("pretrain", run.pretrain.of_the_curve(), [packed], work)
+
+
+def _told_in(file: Path) -> dict[str, Any] | None:
+    """What a step wrote that was broken off before it was noted as done: its folder is there whole or not at all."""
+    return json.loads(file.read_text()) if file.is_file() else None
 
 
 def _place(each: Made | Path) -> Path:
@@ -88,8 +94,9 @@ def _tokenizer(run: RunFile, shop: Workshop, corpus: list[Made | Path]) -> Made 
 
     def work(folder: Path) -> dict[str, Any]:
         from training.tokenizer.making import Order, make
+        from training.tokenizer.saving import REPORT
 
-        return make(Order(_place(corpus[0]), folder, vocabulary))
+        return _told_in(folder / REPORT) or make(Order(_place(corpus[0]), folder, vocabulary))
 
     return shop.step("tokenizer", run.new_tokenizer.model_dump(), corpus, work)
 
@@ -160,7 +167,6 @@ def _card_facts(facts: dict[str, Any]) -> dict[str, Any]:
 def _exported(run: RunFile, shop: Workshop, model: Made, models: Path) -> Registered:
     assert run.export is not None  # noqa: S101 - asked for
     part = run.export
-    done: list[Registered] = []
 
     def work(folder: Path) -> dict[str, Any]:
         facts = {"licence": part.licence, **_card_facts(model.facts), "environment": environment()}
@@ -168,10 +174,10 @@ def _exported(run: RunFile, shop: Workshop, model: Made, models: Path) -> Regist
             Path(model.facts["model"]), Path(model.facts["tokenizer"]), run.name, models, part.openvino, part.dtype, facts,
             part.triton,
         )  # fmt: skip
+        folder.unlink(missing_ok=True)  # it is there where the version was removed, or the last run ended right here
         folder.symlink_to(made.folder)
-        done.append(made)
         return {"version": made.version, "folder": str(made.folder), "forms": list(made.forms)}
 
-    exported = shop.step("export", part.model_dump(), [model], work)
+    exported = shop.step("export", part.model_dump() | {"models": str(models.absolute())}, [model], work)
     facts = exported.facts
     return Registered(run.name, facts["version"], Path(facts["folder"]), tuple(facts["forms"]))

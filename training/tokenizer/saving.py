@@ -14,6 +14,7 @@ from training.tokenizer.special import CHAT_TEMPLATE, END_OF_TEXT, PADDING, SPEC
 MODEL_MAX_LENGTH = 1_000_000_000
 """Tokens; a model's own limit is in its config."""
 NEEDED_BYTES = 50_000_000
+REPORT = "report.json"
 
 
 def check_new(folder: Path) -> None:
@@ -31,7 +32,7 @@ def save(tokenizer: Tokenizer, report: dict[str, Any], folder: Path) -> None:
         scratch.mkdir(parents=True)
         tokenizer.save(str(scratch / "tokenizer.json"))
         for name, content in (
-            ("tokenizer_config.json", _config()), ("special_tokens_map.json", _roles()), ("report.json", report),
+            ("tokenizer_config.json", _config()), ("special_tokens_map.json", _roles()), (REPORT, report),
         ):  # fmt: skip
             (scratch / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if folder.exists():
