@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -14,14 +13,16 @@ from typing import Any
 import pytest
 
 from mesh.errors import AlreadyExists, FailedPrecondition, InvalidInput
+from tests.training.processes import pretrain_apart
 from tests.training.tiny import SETTINGS
+from training.pretraining.plan import make_plan
 from training.pretraining.pretrain import pretrain
+from training.pretraining.processes import open_processes
 from training.pretraining.records import read_metrics
+from training.pretraining.run_folder import open_run
 from training.pretraining.settings import PretrainSettings, pretrain_settings
 
 pytestmark = pytest.mark.slow
-SPAWNED = multiprocessing.get_context("forkserver")
-SPAWNED.set_forkserver_preload(["training.pretraining.pretrain", "tensorboardX"])
 
 
 def settings(shards: Path, **changes: Any) -> PretrainSettings:
@@ -32,19 +33,9 @@ def losses(out: Path, name: str = "loss") -> dict[int, float]:
     return {line["step"]: line[name] for line in read_metrics(out / "metrics.jsonl") if name in line}
 
 
-def killed_at(step: int, told: PretrainSettings, out: Path) -> None:
-    """Runs in a process of its own, which kills itself once it has run a step."""
-
-    def watch(now: int, _: object) -> None:
-        if now == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    pretrain(told, out, watch=watch)
-
-
 def test_it_learns_and_leaves_a_model_a_curve_and_a_plot(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    outcome = pretrain(settings(shards, steps=60, sample_every_steps=60, tensorboard=True), out)
+    outcome = pretrain_apart(settings(shards, steps=60, sample_every_steps=60, tensorboard=True), out)
     curve = losses(out)
     assert list(curve) == list(range(1, 61))
     assert curve[1] == pytest.approx(math.log(320), abs=0.3)
@@ -65,13 +56,11 @@ def test_it_learns_and_leaves_a_model_a_curve_and_a_plot(shards: Path, tmp_path:
 
 def test_killed_at_ten_random_steps_the_curve_is_that_of_an_unbroken_run(shards: Path, tmp_path: Path) -> None:
     told = settings(shards, steps=44, checkpoint_every_steps=3, log_every_steps=1)
-    pretrain(told, tmp_path / "unbroken")
+    pretrain_apart(told, tmp_path / "unbroken")
     for step in sorted(random.Random().sample(range(1, 44), 10)):
-        process = SPAWNED.Process(target=killed_at, args=(step, told, tmp_path / "broken"))
-        process.start()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-    pretrain(told, tmp_path / "broken")
+        with pytest.raises(EOFError):
+            pretrain_apart(told, tmp_path / "broken", (step, signal.SIGKILL))
+    pretrain_apart(told, tmp_path / "broken")
     unbroken, broken = losses(tmp_path / "unbroken"), losses(tmp_path / "broken")
     assert list(broken) == list(unbroken)
     assert max(abs(broken[step] - unbroken[step]) for step in unbroken) <= 1e-5
@@ -86,7 +75,7 @@ def test_two_processes_learn_what_one_learns_and_one_goes_on_after_two(
     shards: Path, tmp_path: Path, parallel: str
 ) -> None:
     alone = settings(shards, micro_batch=8, steps=8)
-    pretrain(alone, tmp_path / "one")
+    pretrain_apart(alone, tmp_path / "one")
     file = tmp_path / "run.toml"
     values = SETTINGS | {"data": str(shards), "steps": 8, "micro_batch": 2, "parallel": parallel}
     file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
@@ -104,14 +93,14 @@ def test_two_processes_learn_what_one_learns_and_one_goes_on_after_two(
     for path in last.iterdir():
         path.unlink()
     last.rmdir()
-    pretrain(settings(shards, micro_batch=4, steps=8), tmp_path / "two")
+    pretrain_apart(settings(shards, micro_batch=4, steps=8), tmp_path / "two")
     assert max(abs(one[step] - loss) for step, loss in losses(tmp_path / "two").items()) <= 1e-4
 
 
 def test_it_stops_when_the_loss_is_no_number_and_keeps_the_batch(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(FailedPrecondition, match=r"At step \d+ the loss is .* the batch is in .*bad-batch"):
-        pretrain(settings(shards, learning_rate=1e30, warmup_steps=0, checkpoint_every_steps=1), out)
+        pretrain_apart(settings(shards, learning_rate=1e30, warmup_steps=0, checkpoint_every_steps=1), out)
 
     from safetensors.numpy import load_file
 
@@ -121,22 +110,31 @@ def test_it_stops_when_the_loss_is_no_number_and_keeps_the_batch(shards: Path, t
     assert [path.name for path in (out / "checkpoints").iterdir() if path.name > f"step-{step:08d}"] == []
 
 
-def test_sigterm_ends_after_the_step_with_a_checkpoint(shards: Path, tmp_path: Path) -> None:
-    def watch(step: int, _: object) -> None:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    outcome = pretrain(settings(shards), tmp_path / "run", watch=watch)
-    assert not outcome.finished
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_after_the_step_with_a_checkpoint(shards: Path, tmp_path: Path, number: int) -> None:
+    outcome = pretrain_apart(settings(shards), tmp_path / "run", (2, number))
+    assert (outcome.finished, outcome.steps) == (False, 3)
     assert outcome.checkpoint.is_dir()
-    again = pretrain(settings(shards), tmp_path / "run")
+    again = pretrain_apart(settings(shards), tmp_path / "run")
     assert (again.finished, again.steps) == (True, 12)
     assert list(losses(tmp_path / "run")) == list(range(1, 13))
 
 
+def test_a_run_that_died_while_it_began_begins_anew(shards: Path, tmp_path: Path) -> None:
+    """That is also what the second of several processes sees while the first one makes the folder."""
+    told = settings(shards)
+    with open_processes(told) as processes:
+        plan = make_plan(told, processes.bf16, processes.count)
+    (tmp_path / "run.writing").write_text("{")
+    assert open_run(tmp_path, told, plan, {}, writes=False).first_step == 0
+    assert open_run(tmp_path, told, plan, {}, writes=True).first_step == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert open_run(tmp_path, told, plan, {}, writes=False).first_step == 0
+
+
 def test_a_run_goes_on_only_as_it_was_begun(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    pretrain(settings(shards, steps=4), out)
+    pretrain_apart(settings(shards, steps=4), out)
     with pytest.raises(FailedPrecondition, match=r"learning_rate \(was 0.003, is 0.1\)"):
         pretrain(settings(shards, steps=4, learning_rate=0.1), out)
     with pytest.raises(FailedPrecondition, match=r"layers \(was 2, is 3\)"):

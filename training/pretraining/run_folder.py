@@ -12,6 +12,8 @@ from training.pretraining.plan import Plan
 from training.pretraining.settings import PretrainSettings
 
 RUN, CHECKPOINTS = "run.json", "checkpoints"
+_WRITING = "run.writing"
+"""All that there is of a run whose process died while it began, or that the first of several processes begins just now."""
 _SHAPE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
 )  # fmt: skip
@@ -39,13 +41,13 @@ def open_run(out: Path, settings: PretrainSettings, plan: Plan, config: dict[str
     wanted = {"settings": settings.of_the_curve(), "data": plan.shards.fingerprint}
     path, kept = out / RUN, out / CHECKPOINTS
     if not path.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(each.name not in (_WRITING, RUN) for each in out.iterdir())):
             raise AlreadyExists(
                 f"{out} exists and is no pretraining run; nothing was overwritten. Name another folder."
             )
         if writes:
-            kept.mkdir(parents=True)
-            scratch = path.with_suffix(".writing")
+            out.mkdir(parents=True, exist_ok=True)
+            scratch = out / _WRITING
             scratch.write_text(json.dumps(wanted, indent=1))
             scratch.replace(path)
         return RunFolder(out, None)
