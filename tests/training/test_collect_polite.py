@@ -13,7 +13,7 @@ from tests.training.web import Answer, Asked, serving
 from training import records
 from training.collect import inputs
 from training.collect.collecting import collect
-from training.collect.polite import Pacing, PoliteClient
+from training.collect.polite import ATTEMPTS, Pacing, PoliteClient
 from training.collect.wikipedia import WikipediaDump
 
 QUICK = Pacing(interval_s=0.0)
@@ -127,6 +127,24 @@ def test_a_dump_of_the_web_is_read_on_where_its_connection_broke(tmp_path: Path)
     assert len(site.asked) == 2
     found = [record for path in records.shards(tmp_path / "out") for record in records.read(path)]
     assert found[-1].id == "wikipedia/de/399"
+
+
+def test_a_file_whose_connection_breaks_again_and_again_is_read_as_long_as_it_goes_on() -> None:
+    content = bytes(range(256)) * 40
+    stuck = [False]
+
+    def answer(asked: Asked) -> Answer:
+        start = int(asked.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        cut = 0 if stuck[0] else len(content) // (2 * ATTEMPTS)
+        return Answer(content[start:], 206 if start else 200, {"ETag": '"v1"'}, cut)
+
+    with serving(answer) as site:
+        with inputs.find(f"{site.url}/file", QUICK).open() as file:
+            assert file.read() == content
+        assert len(site.asked) > ATTEMPTS
+        stuck[0] = True
+        with inputs.find(f"{site.url}/file", QUICK).open() as file, pytest.raises(Unavailable, match="again and again"):
+            file.read()
 
 
 def test_a_file_that_changed_meanwhile_is_not_pieced_together(tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ class WebFile(io.RawIOBase):
         return count
 
     def _read(self) -> Iterator[bytes]:
-        for _ in range(ATTEMPTS):
+        in_vain = 0
+        while in_vain < ATTEMPTS:  # a dump of many gigabytes may break off many times, as long as it goes on
+            begun_at = self._at
             headers = {"Accept-Encoding": "identity"}
             if self._at:
                 headers |= {"Range": f"bytes={self._at}-", "If-Range": self._tag}
@@ -156,6 +158,7 @@ class WebFile(io.RawIOBase):
                     pass
             if self._whole is None or self._at >= self._whole:
                 return
+            in_vain = 0 if self._at > begun_at else in_vain + 1
         raise Unavailable(f"{self._url} breaks off again and again, last after {self._at} bytes. Try again later.")
 
     def _begin(self, response: httpx2.Response) -> None:
