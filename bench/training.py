@@ -1,7 +1,7 @@
 """Pretraining on tinyshakespeare by characters, at nanoGPT's public setting for a CPU: speed beside a minimal hand-written
 loop of the same model, and the validation loss after as many tokens, with a model as large.
 
-The loop beside is nanoGPT's train.py cut down: batches from an array, AdamW, clipping, the same schedule, nothing kept or told.
+The loop beside is nanoGPT's train.py cut down: batches from an array, AdamW, clipping; one learning rate, nothing kept or told.
 """
 
 import json
@@ -37,12 +37,12 @@ def run(options: Options) -> Report:
     with TemporaryDirectory(prefix="murphey-bench-training-") as name:
         folder = Path(name)
         shards = _shards(folder, corpora.data_folder() / "text" / "lm-tinyshakespeare" / "input.txt")
-        speed_steps = QUICK_STEPS if options.quick else SPEED_STEPS
+        steps, speed_steps = (QUICK_STEPS, QUICK_STEPS) if options.quick else (STEPS, SPEED_STEPS)
         pairs = [
             (_ours(shards, folder / f"speed-{turn}", speed_steps)[0], _loop(shards, speed_steps))
             for turn in range(options.runs)
         ]
-        loss = _ours(shards, folder / "whole", QUICK_STEPS if options.quick else STEPS)[1]
+        loss = _ours(shards, folder / "whole", steps)[1]
     ours, theirs = zip(*pairs, strict=True)
     at_least, at_most = Target("ratio", at_least=1.0), Target("value", at_most=NANOGPT_LOSS)
     rows = (
@@ -55,7 +55,7 @@ def run(options: Options) -> Report:
             at_most,
         ),
     )
-    return Report("training", rows, {"steps": STEPS, "sequence": 64, "batch": 12}, options.quick, ())
+    return Report("training", rows, {"steps": steps, "sequence": 64, "batch": 12}, options.quick, ())
 
 
 def _shards(folder: Path, text: Path) -> Path:
