@@ -62,6 +62,8 @@ def test_people_see_counts_and_reasons(tmp_path: Path) -> None:
         (("prepare", "nowhere", "--out", "out"), "is not a folder"),
         (("prepare", ".", "--out", "out", "--option", "x"), "KEY=VALUE"),
         (("tokenizer", "nowhere", "--out", "out"), "is not a folder"),
+        (("gate", "set", "--candidate", "new", "--part", "half"), "'half' is not one of"),
+        (("triples", "set", "--collection", "c", "--out", "out", "--part", "half"), "'half' is not one of"),
         (("tokenizer", "nowhere", "--out", "out", "--compare", "no-such-model"), "no-such-model"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -46,7 +46,9 @@ def gate_command(
         list[str] | None, typer.Option(help="Scores that must be better, such as f1; none may be worse.")
     ] = None,
     gate: Annotated[list[str] | None, typer.Option(help="Also to hold, such as 'f1>=0.3'.")] = None,
-    part: Annotated[str, typer.Option(help="held-out, which nothing was trained on, or all.")] = "held-out",
+    part: Annotated[
+        Literal["held-out", "calibration", "all"], typer.Option(help="Nothing was trained on the half held-out.")
+    ] = "held-out",
     questions: Annotated[int | None, typer.Option(min=1, help="A sample of so many, always the same.")] = None,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,

@@ -1,7 +1,7 @@
 """`murphey train triples` and `retrieval`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,9 @@ def triples_command(
     labelled: Annotated[Path, typer.Argument(metavar="SET", help="A labelled set, as `murphey eval` reads it.")],
     collection: Annotated[str, typer.Option(help="The collection that holds its documents, under their file names.")],
     out: Annotated[Path, typer.Option(help="New JSON lines file.")],
-    part: Annotated[str, typer.Option(help="calibration, so that the held-out half can tell; or all.")] = "calibration",
+    part: Annotated[
+        Literal["calibration", "held-out", "all"], typer.Option(help="calibration: so that the held-out half can tell.")
+    ] = "calibration",
     negatives: Annotated[int, typer.Option(min=1, max=20, help="A question.")] = 4,
     data: DataOption = DEFAULT_DATA,
     target: TargetOption = None,
