@@ -77,9 +77,10 @@ def test_damage_inside_is_told_while_reading(tmp_path: Path) -> None:
         list(records.read(path))
 
 
-def test_a_line_that_is_no_record_is_told_with_its_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"[1, 2]", b'{"id": "1", "text": "half a pair: \\ud83d"}'])
+def test_a_line_that_is_no_record_is_told_with_its_number(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / f"a{SUFFIX}"
-    path.write_bytes(zstandard.compress(prose.record(1, "text").line() + b"[1, 2]\n"))
+    path.write_bytes(zstandard.compress(prose.record(1, "text").line() + line + b"\n"))
     with pytest.raises(InvalidInput, match="line 2"):
         list(records.read(path))
 
