@@ -105,14 +105,16 @@ async def test_a_sick_server_is_not_asked_until_it_is_well() -> None:
 
 async def test_a_server_that_keeps_failing_is_left_alone_for_a_while() -> None:
     async with open_peer(reply=refuse(500)) as peer:
-        limits = BreakerLimits(failures=2, open_s=0.2)
-        async with OpenAIEngine([peer.url], options(), limits, 3600) as engine:
+        async with OpenAIEngine([peer.url], options(), BreakerLimits(failures=2, open_s=3600), 3600) as engine:
             for _ in range(2):
                 await failure(engine)
             error = (await failure(engine))[1]
             assert "left alone" in error.message
             assert error.retry_after_s is not None
             assert len(peer.asked) == 2
+        async with OpenAIEngine([peer.url], options(), BreakerLimits(failures=2, open_s=0.05), 3600) as engine:
+            for _ in range(2):
+                await failure(engine)
             peer.reply = say("back")
             await _answers(engine)
 

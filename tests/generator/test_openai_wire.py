@@ -130,7 +130,7 @@ async def test_a_completion_that_breaks_off_is_never_an_answer(how: str) -> None
 
 
 async def test_a_server_that_falls_silent_has_failed() -> None:
-    async with open_peer() as peer, engine_on(peer, silence_s=0.2) as engine:
+    async with open_peer() as peer, engine_on(peer, silence_s=2) as engine:
 
         async def reply(asked: Asked) -> AsyncIterator[bytes]:
             yield text_chunk(asked, "Hello", 1)

@@ -107,7 +107,7 @@ async def test_silence_is_a_failure_and_the_model_is_left(triton: TritonServer, 
         return sum(one["event"] == "cancelled" for one in triton.events(FAULTY))
 
     before = left()
-    async with serve(tmp_path, **settings(triton, silence_timeout_s=0.5)) as door:
+    async with serve(tmp_path, **settings(triton, silence_timeout_s=3)) as door:
         text, error = await broken(door, "silent", FAULTY)
     assert (text, error.code()) == ("half", grpc.StatusCode.UNAVAILABLE)
     assert "nothing for too long" in (error.details() or "")
