@@ -16,10 +16,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny model that has learned the made-up corpus a little; not to be written to."""
-    from training.pretraining.pretrain import pretrain
+    from tests.training.processes import pretrain_apart
     from training.pretraining.settings import pretrain_settings
 
     settings = pretrain_settings(
         **(SETTINGS | {"data": shards, "steps": 80, "context_tokens": 4096, "sequence_tokens": 64})
     )
-    return pretrain(settings, tmp_path_factory.mktemp("pretrained") / "run").checkpoint
+    return pretrain_apart(settings, tmp_path_factory.mktemp("pretrained") / "run").checkpoint

@@ -8,10 +8,11 @@ import pytest
 
 from mesh import weights
 from mesh.errors import InvalidInput
+from tests.training.processes import pretrain_apart
 from tests.training.test_rows import labelled_set
 from tests.training.tiny import sentences, write_corpus
 from training.exporting.registry import Registered
-from training.pretraining.pretrain import Outcome, pretrain
+from training.pretraining.pretrain import Outcome
 from training.pretraining.settings import PretrainSettings
 from training.runs.run_file import read_run
 from training.runs.running import run_all
@@ -150,7 +151,9 @@ def test_a_run_goes_from_text_to_a_registered_model_and_then_has_nothing_to_do(t
     file, told = write_run(tmp_path), list[str]()
 
     def run() -> Registered:
-        made = run_all(read_run(file), tmp_path / "models", pretrain, lambda step, what: told.append(f"{step}: {what}"))
+        made = run_all(
+            read_run(file), tmp_path / "models", pretrain_apart, lambda step, what: told.append(f"{step}: {what}")
+        )
         assert isinstance(made, Registered)
         return made
 
