@@ -8,6 +8,7 @@ one core as well, where one is free: the others then have time for the searches 
 import queue
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -113,7 +114,18 @@ def compiled(
     }
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
-    return openvino.Core().compile_model(model, "CPU", options)
+    return core().compile_model(model, "CPU", options)
+
+
+@cache
+def core() -> openvino.Core:
+    """The process' only one, kept for good.
+
+    Its plugin for CPUs gives the thread that loads it another stack for signals, and takes that away when it goes: where two of
+    them went in the order in which they had come, or one went in another thread, the next signal, such as the one to stop,
+    found no stack and ended the process with a segmentation fault (SigAltStackSetup in OpenVINO's intel_cpu/src/plugin.cpp).
+    """
+    return openvino.Core()
 
 
 def batches(encodings: Sequence[Encoding]) -> Iterator[list[int]]:

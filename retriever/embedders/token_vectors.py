@@ -10,7 +10,7 @@ from tokenizers import Encoding, Tokenizer
 
 from mesh.errors import FailedPrecondition
 from retriever.embedders import conversion
-from retriever.embedders.openvino import batches, compiled, padded
+from retriever.embedders.openvino import batches, compiled, core, padded
 from retriever.embedding import Purpose
 
 Tokens = npt.NDArray[np.float32]
@@ -29,7 +29,7 @@ class OpenVinoTokenVectors:
         self._tokenizer = Tokenizer.from_file(str(folder / conversion.TOKENIZER_FILE))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(about.max_tokens)
-        model = openvino.Core().read_model(folder / conversion.MODEL_FILE)
+        model = core().read_model(folder / conversion.MODEL_FILE)
         model.add_outputs(_token_states(model, name))
         self._request = compiled(model, threads, precision, "LATENCY", 1).create_infer_request()
 
