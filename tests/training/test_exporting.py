@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from mesh import weights
-from mesh.errors import AlreadyExists, Corrupt, InvalidInput, NotFound
+from mesh.errors import AlreadyExists, Corrupt, FailedPrecondition, InvalidInput, NotFound
 from tests.training.tiny import make_tokenizer
+from training.exporting import registry
 from training.exporting.huggingface import find_source, write_huggingface
 from training.exporting.model_card import model_card
 from training.exporting.openvino import BITS
@@ -84,6 +85,19 @@ def test_the_newest_version_is_found_by_name_and_any_by_its_number(
     assert weights.resolve("another", models) == "another"
     with pytest.raises(NotFound, match="The model tiny-chat has no version v9; there are v1, v2"):
         weights.resolve("tiny-chat@v9", models)
+
+
+@pytest.mark.slow
+def test_a_form_that_cannot_be_made_leaves_no_version(
+    shards: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FailedPrecondition("The disk is full.")
+
+    monkeypatch.setattr(registry, "render", full)
+    with pytest.raises(FailedPrecondition, match="disk is full"):
+        export(trained, shards / "tokenizer", "tiny-chat", tmp_path, (), "float32", {}, triton=True)
+    assert list((tmp_path / weights.TRAINED / "tiny-chat").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["../up", "Name", "", "smollm2-135m-instruct"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,19 +65,21 @@ def export(
         forms = (HUGGINGFACE, *(f"openvino-{each}" for each in bits))
         chosen = {"cuda": HUGGINGFACE, "cpu": forms[1] if len(forms) > 1 else HUGGINGFACE}
         (made / FORMS).write_text(json.dumps(chosen))
-        version = _take_version(made, folder)
-    if triton:  # it names the checkpoint by the path that it has from here on
-        checkpoint = folder / version / HUGGINGFACE
-        render(checkpoint, str(checkpoint.resolve()), Layout(), folder / version / TRITON)
-        forms = (*forms, TRITON)
-    return Registered(name, version, folder / version, forms)
+        version = _take_version(made, folder, triton)
+    return Registered(name, version, folder / version, (*forms, TRITON) if triton else forms)
 
 
-def _take_version(made: Path, folder: Path) -> str:
-    """The next number that nobody else has taken meanwhile."""
+def _take_version(made: Path, folder: Path, triton: bool) -> str:
+    """The next number that nobody else has taken meanwhile. A Triton repository names the checkpoint by the path that it will
+    have with that number.
+    """
     number = max((int(version[1:]) for version in trained_versions(folder)), default=0)
     while True:
         number += 1
+        if triton:
+            shutil.rmtree(made / TRITON, ignore_errors=True)
+            there = (folder / f"v{number}" / HUGGINGFACE).resolve()
+            render(made / HUGGINGFACE, str(there), Layout(), made / TRITON)
         try:
             made.rename(folder / f"v{number}")
             return f"v{number}"
