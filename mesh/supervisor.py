@@ -112,7 +112,7 @@ class Supervisor:
                 log_end = _last_lines(self._log_path(service))
                 self._fail(f"The {service.name} does not start ({_exit_text(code)}). The end of its log:\n{log_end}")
                 return
-            backoff_s = min(0.25 * 2 ** (exits - 1), MAX_BACKOFF_S)
+            backoff_s = backoff_after(exits)
             self._report(service.name, f"ended with {_exit_text(code)}; starting again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
 
@@ -215,6 +215,11 @@ def _check_ports_are_free(service: Service) -> None:
                 "ended, wait until its services have."
             )
             raise InvalidInput(message, field="port_base") from error
+
+
+def backoff_after(exits: int) -> float:
+    """Seconds until the next start after so many ends in a row; twice as long each time is, after hours, beyond a float."""
+    return min(0.25 * 2 ** min(exits - 1, 16), MAX_BACKOFF_S)
 
 
 async def _terminate(process: asyncio.subprocess.Process) -> None:

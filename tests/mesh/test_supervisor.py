@@ -21,7 +21,7 @@ from mesh.cli import build
 from mesh.discovery import MeshAddresses
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from mesh.health import is_healthy
-from mesh.supervisor import BAD_SETTINGS, Service, Supervisor, supervised
+from mesh.supervisor import BAD_SETTINGS, Service, Supervisor, backoff_after, supervised
 from mesh.up import check_mesh, gateway_binary
 
 SLEEPER = Path(__file__).with_name("sleeper.py")
@@ -115,6 +115,10 @@ async def test_a_killed_service_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_service_that_ends_for_days_is_started_again() -> None:
+    assert [backoff_after(exits) for exits in (1, 2, 3, 9, 10**6)] == [0.25, 0.5, 1, 30, 30]
+
+
 async def test_a_service_that_never_starts_fails_with_the_end_of_its_log(tmp_path: Path) -> None:
     broken = Service("broken", (sys.executable, str(SLEEPER), "broken"), f"127.0.0.1:{free_port()}")
     with pytest.raises(Unavailable, match="cannot read the model"):
