@@ -41,7 +41,7 @@ async def open_database(url: str, room: str, revision: str = "head") -> AsyncIte
     one that a newer Murphey has migrated."""
     on_sqlite = url.startswith("sqlite")
     options = {} if on_sqlite else {"connect_args": _POSTGRES_OPTIONS, "pool_pre_ping": True}
-    engine = create_async_engine(url, **options)
+    engine = create_async_engine(url, hide_parameters=True, **options)  # errors, and so logs, would hold what is stored
     lock = nullcontext()
     if engine.dialect.name == "sqlite":
         if engine.url.database and engine.url.database != ":memory:":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from mesh.database import database_url, open_database
 from mesh.errors import FailedPrecondition
@@ -60,6 +61,13 @@ async def test_a_database_that_a_newer_murphey_migrated_is_refused_with_both_rev
     ):
         async with open_database(url, room):
             pass
+
+
+async def test_an_error_of_the_database_tells_nothing_of_what_was_to_be_stored(room: str, tmp_path: Path) -> None:
+    async with open_database(database_url("", tmp_path / "data", room), room) as engine, engine.begin() as connection:
+        with pytest.raises(OperationalError) as raised:
+            await connection.execute(text("INSERT INTO gone (body) VALUES (:body)"), {"body": "a secret plan"})
+    assert "secret plan" not in str(raised.value)
 
 
 async def test_a_database_goes_back_to_a_revision_and_forward_again(room: str, tmp_path: Path) -> None:
