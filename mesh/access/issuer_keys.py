@@ -59,14 +59,21 @@ class IssuerKeys:
         self._fetching = asyncio.Lock()
 
     async def find(self, identifier: str) -> PublicKey | None:
-        """The key, or None when the issuer has none such. Unavailable while it cannot be asked and nothing fresh is known."""
-        if self._may_fetch(identifier):
+        """The key, or None when the issuer has none such. Unavailable while it cannot be asked and nothing fresh is known.
+
+        One call waits for the issuer. Others whose key is known go on meanwhile: an issuer that hangs holds up nobody else.
+        """
+        goes_on = self._fetching.locked() and identifier in self._keys and not self._is_outdated()
+        if not goes_on and self._may_fetch(identifier):
             async with self._fetching:
                 if self._may_fetch(identifier):  # who waited has the answer of who did not
                     await self._fetch()
-        if time.monotonic() - self._fetched_s > FRESH_S + STALE_S:
+        if self._is_outdated():
             raise Unavailable("The keys of the tokens' issuer cannot be fetched now. Try again in a moment.")
         return self._keys.get(identifier)
+
+    def _is_outdated(self) -> bool:
+        return time.monotonic() - self._fetched_s > FRESH_S + STALE_S
 
     def _may_fetch(self, identifier: str) -> bool:
         now_s = time.monotonic()
@@ -83,7 +90,7 @@ class IssuerKeys:
                 url = self._url or await self._discovered(client)
                 found = _usable(await _read(client, url))
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError, RecursionError) as error:
-            self._failed = True
+            self._failed, self._tried_s = True, time.monotonic()  # the pause begins now: to fail may have taken as long
             log.warning("issuer_keys_not_fetched", issuer=self._issuer, reason=str(error)[:200] or type(error).__name__)
             return
         self._failed = False

@@ -1,5 +1,6 @@
 """Tokens of an issuer, signed with real keys that a real HTTP server publishes: who gets in by one, and who does not."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -242,6 +243,16 @@ async def test_the_issuers_outage_is_not_ours(tmp_path: Path, issuer: Issuer, mo
         monkeypatch.setattr(issuer_keys, "STALE_S", 0.0)
         assert await tried(server, issuer.token()) is UNAVAILABLE
         assert await tried(server, await server.key(Scope.READ)) is OK
+
+
+async def test_an_issuer_that_hangs_holds_up_one_call_alone(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = issuer_keys.IssuerKeys(issuer.url, issuer.url + JWKS)
+    known = await keys.find("first")
+    for name, seconds in (("FRESH_S", 0.0), ("TIMEOUT_S", 0.3), ("FAILED_EVERY_S", 0.3)):
+        monkeypatch.setattr(issuer_keys, name, seconds)
+    issuer.answering.clear()
+    assert await asyncio.gather(*(keys.find("first") for _ in range(20))) == [known] * 20
+    assert issuer.asked[JWKS] <= 2
 
 
 @pytest.mark.parametrize(
