@@ -10,12 +10,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mesh import discovery, threads
 from mesh.access.tls import Certificates
@@ -32,6 +34,8 @@ STEADY_AFTER_S = 60.0
 """A service that ran this long starts again without back-off."""
 KILL_AFTER_S = 20.0
 MAX_LOG_BYTES = 50 * 1024 * 1024
+"""Of a service's log; a full one is kept beside it, in place of the one before."""
+LOOK_AT_LOGS_S = 60.0
 
 Report = Callable[[str, str], None]
 """Told of (service, event), for the terminal."""
@@ -59,15 +63,15 @@ class Supervisor:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._watches: list[asyncio.Task[None]] = []
         self._came_up: dict[str, asyncio.Event] = {}
-        self._stopping = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Ends with Unavailable when a service cannot be started."""
+        """Ends with Unavailable when a service cannot be started, or is not watched any more."""
+        self._watch(self._bound_logs(), "logs")
 
     async def start(self, wave: list[Service]) -> None:
         """Starts services together and waits until all are healthy. Unavailable when one does not come up."""
         for service in wave:
             self._came_up[service.name] = asyncio.Event()
-            self._watches.append(asyncio.create_task(self._keep(service), name=service.name))
+            self._watch(self._keep(service), service.name)
         waits = asyncio.gather(*(self._came_up[service.name].wait() for service in wave))
         try:
             done, _ = await asyncio.wait(
@@ -85,16 +89,25 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stops in the reverse order of the start; what does not end in time is killed."""
-        self._stopping = True
-        for process in reversed(list(self._processes.values())):
-            await _terminate(process)
-        for watch in self._watches:
+        for watch in self._watches:  # first, so that nothing is started again
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
+        for process in reversed(list(self._processes.values())):
+            await _terminate(process)
+
+    def _watch(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        watch = asyncio.create_task(work, name=name)
+        watch.add_done_callback(self._watch_ended)
+        self._watches.append(watch)
+
+    def _watch_ended(self, watch: asyncio.Task[None]) -> None:
+        """What nobody watches is not started again when it dies."""
+        if not watch.cancelled() and (error := watch.exception()) is not None:
+            self._fail(f"The {watch.get_name()} cannot be watched any more: {error!r}.")
 
     async def _keep(self, service: Service) -> None:
         exits = 0
-        while not self._stopping:
+        while True:
             started_s = time.monotonic()
             try:
                 process = await self._spawn(service)
@@ -102,10 +115,10 @@ class Supervisor:
                 self._fail(f"The {service.name} cannot be run: {error}.")
                 return
             health = asyncio.create_task(self._announce_health(service))
-            code = await process.wait()
-            health.cancel()
-            if self._stopping:
-                return
+            try:
+                code = await process.wait()
+            finally:
+                health.cancel()
             exits = 1 if time.monotonic() - started_s > STEADY_AFTER_S else exits + 1
             hopeless = exits >= GIVE_UP_AFTER or code == BAD_SETTINGS
             if hopeless and not self._came_up[service.name].is_set():
@@ -113,7 +126,7 @@ class Supervisor:
                 self._fail(f"The {service.name} does not start ({_exit_text(code)}). The end of its log:\n{log_end}")
                 return
             backoff_s = backoff_after(exits)
-            self._report(service.name, f"ended with {_exit_text(code)}; starting again in {backoff_s:g} s")
+            self._tell(service.name, f"ended with {_exit_text(code)}; starting again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
 
     async def _announce_health(self, service: Service) -> None:
@@ -122,7 +135,12 @@ class Supervisor:
             if self._certificates is not None:
                 self._certificates.renewed()
         self._came_up[service.name].set()
-        self._report(service.name, "healthy")
+        self._tell(service.name, "healthy")
+
+    def _tell(self, service: str, event: str) -> None:
+        """To a terminal that may be gone, which stops no service."""
+        with contextlib.suppress(OSError):
+            self._report(service, event)
 
     def _fail(self, message: str) -> None:
         if not self.failed.done():
@@ -130,8 +148,6 @@ class Supervisor:
 
     async def _spawn(self, service: Service) -> asyncio.subprocess.Process:
         path = self._log_path(service)
-        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-            path.replace(path.with_suffix(".log.1"))
         environment = dict(os.environ) | {"MURPHEY_SUPERVISED": "1", "PYTHONUNBUFFERED": "1"}
         threads.limit(environment)
         with path.open("ab") as log_file:
@@ -145,6 +161,13 @@ class Supervisor:
             )
         self._processes[service.name] = process
         return process
+
+    async def _bound_logs(self) -> None:
+        while True:
+            for path in self._logs.glob("*.log"):
+                with contextlib.suppress(OSError):  # such as a full disk, of which the services tell themselves
+                    await asyncio.to_thread(bound_log, path)
+            await asyncio.sleep(LOOK_AT_LOGS_S)
 
     def _log_path(self, service: Service) -> Path:
         return self._logs / f"{service.name}.log"
@@ -233,6 +256,13 @@ async def _terminate(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def bound_log(path: Path) -> None:
+    """Keeps a full log aside and empties it, for who writes at its end. What comes between the two is lost."""
+    if path.stat().st_size > MAX_LOG_BYTES:
+        shutil.copyfile(path, path.with_suffix(".log.1"))
+        os.truncate(path, 0)
 
 
 def _exit_text(code: int) -> str:

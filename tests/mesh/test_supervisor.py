@@ -21,7 +21,7 @@ from mesh.cli import build
 from mesh.discovery import MeshAddresses
 from mesh.errors import FailedPrecondition, InvalidInput, Unavailable
 from mesh.health import is_healthy
-from mesh.supervisor import BAD_SETTINGS, Service, Supervisor, backoff_after, supervised
+from mesh.supervisor import BAD_SETTINGS, Service, Supervisor, backoff_after, bound_log, supervised
 from mesh.up import check_mesh, gateway_binary
 
 SLEEPER = Path(__file__).with_name("sleeper.py")
@@ -44,11 +44,14 @@ class Events:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
+        self.nobody_listens = False
         self._changed = asyncio.Event()
 
     def __call__(self, service: str, event: str) -> None:
         self.seen.append((service, event))
         self._changed.set()
+        if self.nobody_listens:
+            raise BrokenPipeError
 
     async def until(self, service: str, words: str) -> None:
         async with asyncio.timeout(20):
@@ -102,10 +105,11 @@ async def test_up_does_not_start_half_of_it_in_tls(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "data").exists()
 
 
-async def test_a_killed_service_comes_back(tmp_path: Path) -> None:
+async def test_a_killed_service_comes_back_even_when_the_terminal_is_gone(tmp_path: Path) -> None:
     events = Events()
     service = sleeper("only")
     async with mesh([[service]], tmp_path, events):
+        events.nobody_listens = True
         children()[0].send_signal(signal.SIGKILL)
         await events.until("only", "signal 9")
         events.seen.clear()
@@ -215,6 +219,29 @@ async def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, caplog
     assert children() == []
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+async def test_a_mesh_in_which_something_unforeseen_happens_says_so(tmp_path: Path) -> None:
+    def confused(_: str, __: str) -> None:
+        raise ValueError("no such colour")
+
+    ends = replace(sleeper("only"), command=(sys.executable, "-c", ""))
+    with pytest.raises(Unavailable, match=r"The only cannot be watched any more: ValueError\('no such colour'\)"):
+        async with supervised([[ends]], tmp_path, ADDRESSES, confused):
+            pass
+
+
+def test_a_full_log_is_kept_aside_while_its_service_writes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.supervisor.MAX_LOG_BYTES", 10)
+    path = tmp_path / "retriever.log"
+    with path.open("ab", buffering=0) as service:
+        for line in (b"much was done\n", b"more was done\n", b"a little\n"):
+            service.write(line)
+            bound_log(path)
+    assert path.read_text() == "a little\n"
+    assert (tmp_path / "retriever.log.1").read_text() == "more was done\n"
 
 
 def test_only_a_program_is_taken_for_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
