@@ -1,8 +1,8 @@
 """Whether a service answers: gRPC health, or the gateway's /healthz."""
 
 import asyncio
+import http.client
 import ssl
-import urllib.error
 import urllib.request
 from typing import Any
 
@@ -47,5 +47,5 @@ def _http_ok(address: str, timeout_s: float, certificates: Certificates | None) 
     try:
         with urllib.request.build_opener(*handlers).open(f"{scheme}://{address}/healthz", timeout=timeout_s) as answer:
             return answer.status == 200
-    except (urllib.error.URLError, OSError):
+    except (http.client.HTTPException, OSError):  # an HTTPException: what answers does not speak HTTP, or not to its end
         return False

@@ -3,8 +3,8 @@
 Knows the text format through prometheus_client's parser, and no metric by name.
 """
 
+import http.client
 import math
-import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -95,5 +95,5 @@ def read(address: str, timeout_s: float = 2.0) -> Readings:
     try:
         with _direct.open(f"http://{address}/metrics", timeout=timeout_s) as answer:
             return parse(answer.read().decode())
-    except (urllib.error.URLError, OSError, ValueError):
+    except (http.client.HTTPException, OSError, ValueError):
         return Readings()

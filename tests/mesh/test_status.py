@@ -19,6 +19,7 @@ from mesh import discovery, metrics
 from mesh.channel import open_channel
 from mesh.discovery import MeshAddresses
 from mesh.errors import Unavailable
+from mesh.health import is_healthy
 from mesh.server import Hosted, serving
 from mesh.settings import ServiceSettings
 from mesh.status import cli
@@ -81,6 +82,18 @@ def test_what_is_no_metrics_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="html"):
         parse("<html>nothing to see here</html>")
     assert not Readings()
+
+
+async def test_what_speaks_something_else_is_down_and_shows_nothing() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.org\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as mail:
+        host, port = mail.sockets[0].getsockname()
+        assert not await is_healthy(f"{host}:{port}", "http", timeout_s=20)
+        assert not await asyncio.to_thread(read, f"{host}:{port}", 20)
 
 
 OF_GENERATOR = """
