@@ -115,6 +115,13 @@ class _Appending(logging.handlers.RotatingFileHandler):
         self._complained = True
 
 
+class _Listener(logging.handlers.QueueListener):
+    """Stops after all that waits, however full the queue is: Python's own would raise queue.Full."""
+
+    def enqueue_sentinel(self) -> None:
+        self.queue.put(None)
+
+
 class _Telling(logging.Handler):
     """Puts entries among the lines of the service's log."""
 
@@ -138,7 +145,7 @@ def open_log(settings: ServiceSettings) -> Iterator[AuditLog]:
     """The same, whatever the settings say of who is asked: keys are made before anybody is."""
     handler = _Telling() if settings.audit_log == "log" else _file(settings)
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(MAX_WAITING)
-    listener = logging.handlers.QueueListener(waiting, handler)
+    listener = _Listener(waiting, handler)
     listener.start()
     try:
         yield AuditLog(settings.service, waiting)

@@ -1,6 +1,8 @@
 """The audit log: what stands in it, what does not, and that it neither grows without end nor holds up a call."""
 
+import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from mesh.access.quota_settings import Quota
 from mesh.access.roles import Scope
 from mesh.channel import open_channel
 from mesh.cli import build
+from mesh.settings import ServiceSettings
 from murphey.ingest.v1 import ingest_pb2 as ing
 from murphey.ingest.v1 import ingest_pb2_grpc
 from murphey.orchestrator.v1 import orchestrator_pb2 as orc
@@ -147,6 +150,26 @@ async def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, capfd: 
             assert await delete(server, admin, "collections/notes") is grpc.StatusCode.OK
     assert REGISTRY.get_sample_value("murphey_audit_lost_total", {"service": "mesh"}) == before + 3
     assert capfd.readouterr().err.count("audit_log_not_written") == 1
+
+
+async def test_all_that_waits_is_written_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "MAX_WAITING", 2)
+    path = audit_path(tmp_path, "mesh")
+    path.parent.mkdir()
+    os.mkfifo(path)  # who writes to it waits for a reader, as for a slow disk
+    before = REGISTRY.get_sample_value("murphey_audit_lost_total", {"service": "mesh"}) or 0
+
+    def write() -> None:
+        with audit.open_log(ServiceSettings(data=tmp_path)) as opened:
+            for number in range(10):
+                opened.note_command("acme", "keys create", f"keys/{number}")
+
+    writing = asyncio.create_task(asyncio.to_thread(write))
+    read = (await asyncio.to_thread(path.read_text)).splitlines()
+    await writing
+    lost = (REGISTRY.get_sample_value("murphey_audit_lost_total", {"service": "mesh"}) or 0) - before
+    assert len(read) >= 2
+    assert len(read) + lost == 10
 
 
 async def test_nothing_is_written_where_nobody_is_asked_or_it_is_not_wanted(tmp_path: Path) -> None:
