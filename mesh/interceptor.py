@@ -36,6 +36,9 @@ _NOT_NOTED = (code_pb2.OK, code_pb2.RESOURCE_EXHAUSTED)
 """Counted and not logged: under overload to refuse must cost next to nothing."""
 _UNBOUNDED_S = 1e8
 """grpc reports a huge number where the caller set no deadline."""
+_NEARLY_OVER, _NEARLY_OVER_S = 0.02, 0.05
+"""The part of a call's time and the seconds before its end in which a cancellation is its deadline's: grpc writes deadlines
+rounded up to a hundredth and counts from a call's arrival, so that a client gives up before its server knows of it."""
 
 
 class CallBoundary(grpc.aio.ServerInterceptor):
@@ -148,7 +151,8 @@ class CallBoundary(grpc.aio.ServerInterceptor):
             yield observed
         except BaseException:
             if observed.code == code_pb2.OK:
-                observed.code = code_pb2.CANCELLED
+                is_over = left_s is not None and context.time_remaining() <= _NEARLY_OVER * left_s + _NEARLY_OVER_S
+                observed.code = code_pb2.DEADLINE_EXCEEDED if is_over else code_pb2.CANCELLED
             raise
         finally:
             running.dec()
