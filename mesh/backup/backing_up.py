@@ -23,7 +23,7 @@ from mesh.backup.files import FileCopies
 from mesh.backup.manifest import FORMAT, CollectionCopy, DatabaseCopy, Manifest, new_id
 from mesh.backup.parts import Chunks, Cut, Documents, SeenCollection
 from mesh.backup.place import Place
-from mesh.errors import NotFound, Unavailable
+from mesh.errors import Corrupt, NotFound, Unavailable
 
 CUTS = 10
 """At most: in a mesh in which documents change faster than they are copied again."""
@@ -150,7 +150,10 @@ class BackingUp:
         return manifest
 
     async def _record(self, key: str) -> AsyncIterator[bytes]:
-        yield await asyncio.to_thread((self._sources.data / key).read_bytes)
+        try:
+            yield await asyncio.to_thread((self._sources.data / key).read_bytes)
+        except FileNotFoundError as error:  # a full log was kept aside meanwhile, and the oldest given up
+            raise Corrupt(f"{key} is gone.") from error
 
 
 def _stale(copied: CopiedIndex, cut: Cut, collection: str, *, served: bool) -> set[str]:

@@ -108,18 +108,14 @@ class Place:
         self.written_bytes += size
         return size, digest.hexdigest()
 
-    async def file(self, path: str) -> AsyncIterator[bytes]:
-        """Its bytes, piece by piece."""
+    async def file(self, path: str, size: int, sha256: str) -> AsyncIterator[bytes]:
+        """Its bytes, piece by piece. Corrupt, after the last one, unless they are what was written."""
+        read, digest = 0, hashlib.sha256()
         with self._translated(f"The file {path}"):
             async for piece in (await obstore.get_async(self._store, path)).stream():
+                read += len(piece)
+                digest.update(piece)
                 yield bytes(piece)
-
-    async def check_file(self, path: str, size: int, sha256: str) -> None:
-        """Corrupt unless it is what was written."""
-        read, digest = 0, hashlib.sha256()
-        async for piece in self.file(path):
-            read += len(piece)
-            digest.update(piece)
         if (read, digest.hexdigest()) != (size, sha256):
             raise Corrupt(f"The file {path} of {self.url} is not what was written.")
 
@@ -202,11 +198,11 @@ class Place:
             )
 
     async def _lock(self) -> dict[str, object] | None:
-        try:
-            content = bytes(await (await obstore.get_async(self._store, _LOCK)).bytes_async())
-            return json.loads(content)
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
+        with self._translated("The lock"):
+            try:
+                return json.loads(bytes(await (await obstore.get_async(self._store, _LOCK)).bytes_async()))
+            except (FileNotFoundError, json.JSONDecodeError):
+                return None
 
     async def _list(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         with self._translated("The list"):

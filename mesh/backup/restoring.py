@@ -47,13 +47,15 @@ async def restore(manifest: Manifest, place: Place, targets: Targets, tell: Tell
             await targets.documents.settle(url)
         tell("rows", sum(table.rows for table in database.tables))
     async for file in files_of(place, manifest.objects):
-        await targets.documents.put(file.key, place.file(file.path))
+        await targets.documents.put(file.key, place.file(file.path, file.size, file.sha256))
         tell("files", 1)
     async for file in files_of(place, manifest.records):
         path = targets.data / file.key
+        if not path.resolve().is_relative_to(targets.data.resolve()):
+            raise Corrupt(f"The backup {manifest.id} has a file that would lie outside of the data folder: {file.key!r}.")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as opened:
-            async for piece in place.file(file.path):
+            async for piece in place.file(file.path, file.size, file.sha256):
                 opened.write(piece)
         tell("files", 1)
     for collection in manifest.collections:
@@ -89,7 +91,8 @@ async def verify(manifest: Manifest, place: Place, tell: Tell) -> None:
     for copy in (manifest.objects, manifest.records):
         count = 0
         async for file in files_of(place, copy):
-            await place.check_file(file.path, file.size, file.sha256)
+            async for _ in place.file(file.path, file.size, file.sha256):
+                pass
             count += 1
             tell("files", 1)
         if count != copy.count:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from mesh.access import keys
 from mesh.access.roles import Scope
 from mesh.access.storage import open_keys
+from mesh.backup.backing_up import BackingUp, Sources
 from mesh.backup.databases import copy_database, load_database, snapshot
+from mesh.backup.files import FileCopies
 from mesh.backup.manifest import FORMAT, DatabaseCopy, FilesCopy, Manifest, TableCopy, new_id
 from mesh.backup.place import Place
 from mesh.database import check_revision, head_revision, open_database, revision_of, tables_of
@@ -86,10 +89,45 @@ async def test_a_blob_that_was_changed_is_found(place: Place, tmp_path: Path) ->
 
 async def test_a_file_that_was_changed_is_found(place: Place, tmp_path: Path) -> None:
     size, digest = await place.put_file("files/one/raw", pieces(b"a", b"bc"))
-    await place.check_file("files/one/raw", size, digest)
+    whole = [piece async for piece in place.file("files/one/raw", size, digest)]
+    assert b"".join(whole) == b"abc"
     (tmp_path / "backups" / "files" / "one" / "raw").write_bytes(b"abd")
     with pytest.raises(Corrupt, match="not what was written"):
-        await place.check_file("files/one/raw", size, digest)
+        _ = [piece async for piece in place.file("files/one/raw", size, digest)]
+
+
+async def with_records(place: Place, **files: bytes) -> Manifest:
+    """A backup of nothing else, made as a backup is."""
+    copies = FileCopies(place, "b/records", lambda key: pieces(files[key]))
+    for key in files:
+        await copies.add(key)
+    manifest = backup().model_copy(update={"records": await copies.finish()})
+    await place.put_manifest(manifest)
+    return manifest
+
+
+async def test_a_damaged_file_is_not_restored(place: Place, tmp_path: Path) -> None:
+    await with_records(place, log=b"who did what")
+    (tmp_path / "backups" / "files" / "b" / "records" / "log").write_bytes(b"who did that")
+    command = ("restore", place.url, "--data", str(tmp_path / "new"))
+    assert "not what was written" in await asyncio.to_thread(refused, *command)
+    assert not (tmp_path / "new").exists()
+
+
+async def test_a_backup_writes_nowhere_but_into_the_data_folder(place: Place, tmp_path: Path) -> None:
+    size, digest = await place.put_file("files/evil", pieces(b"evil"))
+    line = json.dumps({"key": "../evil", "path": "files/evil", "size": size, "sha256": digest})
+    records = FilesCopy(count=1, size_bytes=size, lists=[await place.put_blob(line.encode())])
+    await place.put_manifest(backup().model_copy(update={"records": records}))
+    said = await asyncio.to_thread(refused, "restore", place.url, "--data", str(tmp_path / "new"))
+    assert "would lie outside of the data folder: '../evil'" in said
+    assert not (tmp_path / "evil").exists()
+
+
+async def test_a_record_that_is_gone_meanwhile_is_left_out(place: Place, tmp_path: Path) -> None:
+    sources: Any = Sources({}, None, SimpleNamespace(read=None), tmp_path)  # pyright: ignore[reportArgumentType]
+    backing_up = BackingUp(sources, place, lambda what, more: None)
+    assert not await backing_up._records.add("audit/mesh.jsonl.9", anew=True)
 
 
 @pytest.mark.parametrize(
