@@ -47,5 +47,5 @@ def _http_ok(address: str, timeout_s: float, certificates: Certificates | None) 
     try:
         with urllib.request.build_opener(*handlers).open(f"{scheme}://{address}/healthz", timeout=timeout_s) as answer:
             return answer.status == 200
-    except (http.client.HTTPException, OSError):  # an HTTPException: what answers does not speak HTTP, or not to its end
+    except (http.client.HTTPException, OSError):  # the first where it speaks no HTTP, or not to its end
         return False

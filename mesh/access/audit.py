@@ -119,7 +119,7 @@ class _Listener(logging.handlers.QueueListener):
     """Stops after all that waits, however full the queue is: Python's own would raise queue.Full."""
 
     def enqueue_sentinel(self) -> None:
-        self.queue.put(None)
+        self.queue.put(None)  # pyright: ignore[reportAttributeAccessIssue] - a queue.Queue, which has it
 
 
 class _Telling(logging.Handler):

@@ -52,7 +52,9 @@ async def restore(manifest: Manifest, place: Place, targets: Targets, tell: Tell
     async for file in files_of(place, manifest.records):
         path = targets.data / file.key
         if not path.resolve().is_relative_to(targets.data.resolve()):
-            raise Corrupt(f"The backup {manifest.id} has a file that would lie outside of the data folder: {file.key!r}.")
+            raise Corrupt(
+                f"The backup {manifest.id} has a file that would lie outside of the data folder: {file.key!r}."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as opened:
             async for piece in place.file(file.path, file.size, file.sha256):

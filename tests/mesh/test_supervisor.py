@@ -231,9 +231,7 @@ async def test_a_mesh_in_which_something_unforeseen_happens_says_so(tmp_path: Pa
             pass
 
 
-def test_a_full_log_is_kept_aside_while_its_service_writes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_log_is_kept_aside_while_its_service_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.supervisor.MAX_LOG_BYTES", 10)
     path = tmp_path / "retriever.log"
     with path.open("ab", buffering=0) as service:
