@@ -26,6 +26,7 @@ TIDES = "Tides are caused by the gravity of the moon. The sun adds to them.\n\nS
 @pytest.fixture(autouse=True)
 def quiet_logs() -> Iterator[None]:
     """Services run in this process: their logs stay out of what a command prints."""
+    structlog.reset_defaults()  # what a test of another room has configured goes through other processors
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     yield
     structlog.reset_defaults()
