@@ -62,7 +62,9 @@ class Forgetting:
 
     async def look(self) -> None:
         """Once at every collection; one that cannot be asked about now is looked at again the next time."""
-        for collection in {*self._answerer.collections(), *await self._records.collections()}:
+        kept = {*self._answerer.collections(), *await self._records.collections()}
+        self._seen = {collection: seen for collection, seen in self._seen.items() if collection in kept}
+        for collection in kept:
             try:
                 await self._look_at(collection)
             except MurpheyError as error:
@@ -90,14 +92,11 @@ class Forgetting:
 
     async def _forget_deleted(self, collection: str) -> None:
         documents = await self._records.documents(collection)
-        slots = asyncio.Semaphore(_AT_ONCE)
-
-        async def is_gone(document: str) -> bool:
-            async with slots:
-                return not await self._documents.exists(document)
-
-        gone = await asyncio.gather(*map(is_gone, documents))
-        deleted = [document for document, missing in zip(documents, gone, strict=True) if missing]
+        deleted: list[str] = []
+        for start in range(0, len(documents), _AT_ONCE):  # so that the first failure is the last call
+            some = documents[start : start + _AT_ONCE]
+            there = await asyncio.gather(*map(self._documents.exists, some))
+            deleted += [document for document, exists in zip(some, there, strict=True) if not exists]
         for start in range(0, len(deleted), _DOCUMENTS_AT_ONCE):
             answers = await self._records.delete_seeing(deleted[start : start + _DOCUMENTS_AT_ONCE])
             self._answerer.forget_answers(answers)

@@ -5,6 +5,8 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -16,6 +18,8 @@ from murphey.generator.v1 import sampling_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.retriever.v1 import filter_pb2
 from orchestrator.events import EngineTimings, Finish, Outcome, StopReason, Timings, Usage, Versions
+from orchestrator.forgetting import Forgetting
+from orchestrator.ports import CorpusVersion
 from orchestrator.questions import Question
 from orchestrator.record_storage import StoredRecords
 from orchestrator.records import AnswerRecord
@@ -200,3 +204,29 @@ async def test_a_folder_from_before_records_opens(tmp_path: Path) -> None:
         kept = StoredRecords(engine, 3, LONG)
         await kept.add(record(1))
         assert (await kept.get("a1")).text == "Yes."
+
+
+async def test_an_ingest_that_is_away_is_not_asked_about_every_document() -> None:
+    asked: list[str] = []
+
+    async def away(document: str) -> bool:
+        asked.append(document)
+        raise Unavailable("Ingest restarts.")
+
+    async def found(collection: str) -> CorpusVersion:
+        return CorpusVersion(f"{collection} 1", "r1")
+
+    async def many(*_: str) -> list[str]:
+        return [f"collections/default/documents/d{number}" for number in range(100)]
+
+    async def one() -> list[str]:
+        return ["collections/default"]
+
+    answerer: Any = SimpleNamespace(collections=set, forget_corpora_but=lambda collection, corpus: None)
+    records: Any = SimpleNamespace(collections=one, documents=many)
+    retriever: Any = SimpleNamespace(corpus=found)
+    documents: Any = SimpleNamespace(exists=away)
+    await Forgetting(answerer, records, retriever, documents).look()
+    for _ in range(500):  # time for calls that nobody waits for any more
+        await asyncio.sleep(0)
+    assert 0 < len(asked) < 20
