@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import ObjectStore
 
 from mesh.errors import Corrupt, Unavailable
-from mesh.object_stores import open_store, reason
+from mesh.object_stores import open_folder, open_store, reason
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
 DELETED_AT_ONCE = READS_AT_ONCE = 16
@@ -53,7 +53,7 @@ class Storage:
         if url:
             return cls(open_store(url), scratch, None, url)
         folder = (data / "objects").absolute()
-        return cls(LocalStore(folder, mkdir=True), scratch, folder)
+        return cls(open_folder(folder), scratch, folder)
 
     async def put(self, key: str, content: bytes | Path) -> None:
         """Keeps bytes, or a file's."""

@@ -19,11 +19,11 @@ from typing import Any
 import obstore
 import psutil
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import ObjectStore
 
 from mesh.backup.manifest import Manifest, read_manifest
 from mesh.errors import Corrupt, FailedPrecondition, InvalidInput, NotFound, Unavailable
-from mesh.object_stores import open_store, reason
+from mesh.object_stores import open_folder, open_store, reason
 
 _MANIFESTS, _BLOBS, _LOCK = "backups", "blobs", "lock.json"
 FILES = "files"
@@ -52,7 +52,7 @@ class Place:
         if folder.exists() and not folder.is_dir():
             raise InvalidInput(f"{folder} is a file; backups go into a folder.")
         try:
-            return cls(LocalStore(folder, mkdir=True), destination, folder)
+            return cls(open_folder(folder), destination, folder)
         except (BaseError, OSError) as error:
             raise InvalidInput(f"{folder} cannot be used: {reason(error)}") from error
 
