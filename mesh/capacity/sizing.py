@@ -98,6 +98,8 @@ def check(demand: Demand, nodes: Nodes) -> None:
         raise InvalidInput(message, field="on_disk")
     if demand.model is not None:
         replica_of(demand)
+    elif demand.gpu not in GPUS:
+        raise InvalidInput(f"--gpu {demand.gpu} is not known; choose {' or '.join(GPUS)}.", field="gpu")
 
 
 def _within(name: str, value: float, least: float, greatest: float) -> None:

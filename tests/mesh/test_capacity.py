@@ -140,6 +140,7 @@ def _no_less(smaller: Demand, larger: Demand, but: tuple[str, ...]) -> None:
         ({"on_disk": True}, "--on-disk needs --quantization"),
         ({"model": "gpt-9"}, "--model is one of llama-8b"),
         ({"model": "llama-8b", "gpu": "cpu"}, "--gpu one of h100, h200"),
+        ({"gpu": "cpu"}, "--gpu cpu is not known; choose h100 or h200"),
     ],
 )
 def test_nonsense_is_refused(options: dict[str, object], said: str) -> None:
