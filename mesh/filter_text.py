@@ -4,10 +4,11 @@ Text, numbers, `true`, `false` and dates are told apart by their form; `"2020"` 
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from google.protobuf.struct_pb2 import ListValue, Value
@@ -63,7 +64,12 @@ def _field(name: str) -> str:
 
 def _test(field: str, operator: str, text: str, expression: str) -> pb.FieldCondition:
     if time := _time(text):
-        return pb.FieldCondition(field=field, time_range=_time_range(operator, *time))
+        try:
+            return pb.FieldCondition(field=field, time_range=_time_range(operator, *time))
+        except (ValueError, OverflowError):
+            raise InvalidInput(
+                f"--filter {expression!r} compares with {text!r}, beyond the years that there are."
+            ) from None
     value = _value(text)
     if operator in _BOUNDS:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -89,12 +95,18 @@ def _scalar(value: str | bool | float) -> Value:
 
 
 def _value(text: str) -> Any:
-    """JSON where it is a scalar or a list of them, else the text itself."""
+    """JSON where it is a scalar or a list of them, else the text itself; numbers that no message holds, and NaN, are text."""
     try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        value = json.loads(text, parse_constant=_no_number)
+        if isinstance(value, int | float) and not math.isfinite(value):
+            return text
+    except (ValueError, OverflowError, RecursionError):
         return text
     return text if value is None or isinstance(value, dict) else value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _time(text: str) -> tuple[datetime, timedelta] | None:

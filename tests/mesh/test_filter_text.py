@@ -24,6 +24,9 @@ def field(expression: str) -> dict[str, object]:
         ('year="2020"', "metadata.year", {"match": "2020"}),
         ("draft=true", "metadata.draft", {"match": True}),
         ('tag=["a", "b"]', "metadata.tag", {"anyOf": ["a", "b"]}),
+        ("title=Infinity", "metadata.title", {"match": "Infinity"}),
+        ("title=1e999", "metadata.title", {"match": "1e999"}),
+        (f"id={'9' * 400}", "metadata.id", {"match": "9" * 400}),
         ("page>3", "page", {"range": {"gt": 3.0}}),
         ("metadata.page>3", "metadata.page", {"range": {"gt": 3.0}}),
         ("author", "metadata.author", {"exists": True}),
@@ -56,7 +59,9 @@ def test_unequal_is_none_of_these_and_all_must_hold() -> None:
     assert MessageToDict(read_filter(None)) == {}
 
 
-@pytest.mark.parametrize("expression", ["", ">=3", "two words", "year>=soon", "draft>true", "=x"])
+@pytest.mark.parametrize(
+    "expression", ["", ">=3", "two words", "year>=soon", "year>=NaN", "draft>true", "=x", "d<=9999-12-31"]
+)
 def test_what_is_no_condition_is_refused(expression: str) -> None:
     with pytest.raises(InvalidInput, match="--filter"):
         read_filter([expression])
