@@ -18,6 +18,9 @@ from orchestrator.tables import answer_documents, answers
 
 _RECORD, _FEEDBACK = TypeAdapter(AnswerRecord), TypeAdapter(Feedback)
 
+_LAST_POSITION = 2**63 - 1
+"""No database takes a larger number."""
+
 
 class StoredRecords:
     """Implements `records.Records`: the latest `max_answers` of each tenant, none older than `max_age`."""
@@ -126,7 +129,7 @@ def _own(identifier: str) -> ColumnElement[bool]:
 
 def _position(token: str) -> int:
     try:
-        return int(decode_token(token))
+        return min(int(decode_token(token)), _LAST_POSITION)
     except ValueError as error:
         raise InvalidInput(f"page_token {token[:50]!r} was not given by this service.", field="page_token") from error
 

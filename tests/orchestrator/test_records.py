@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 
 from mesh.database import database_url, open_database
 from mesh.errors import NotFound, Unavailable
+from mesh.paging import encode_token
 from murphey.generator.v1 import sampling_pb2
 from murphey.orchestrator.v1 import orchestrator_pb2 as pb
 from murphey.retriever.v1 import filter_pb2
@@ -109,6 +110,8 @@ async def test_pages_list_the_latest_first(mesh: FakeMesh, client: Client) -> No
     assert not others.answers
     with pytest.raises(grpc.aio.AioRpcError, match="page_token"):
         await client.stub.ListAnswers(pb.ListAnswersRequest(page_token="bm8="))  # noqa: S106
+    beyond = await client.stub.ListAnswers(pb.ListAnswersRequest(page_token=encode_token("9" * 30)))
+    assert len(beyond.answers) == 5
 
 
 async def test_deleting_one_makes_it_unreachable_everywhere(mesh: FakeMesh, client: Client) -> None:
