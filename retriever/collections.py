@@ -99,6 +99,10 @@ class Collections:
             async with self._lock:
                 with contextlib.suppress(MurpheyError):
                     await self._reload()
+        return self._known(collection)
+
+    def _known(self, collection: str) -> CollectionRecord:
+        """As it was last seen. NotFound for one that has been deleted, be it while a call of its was under way."""
         try:
             return self._records[collection]
         except KeyError:
@@ -125,7 +129,8 @@ class Collections:
         live nor being built."""
         record = await self.get(collection)
         if index_version not in ("", record.index_version):
-            record = (await self._reload())[collection]  # another replica may have built or swapped it
+            await self._reload()  # another replica may have built or swapped it
+            record = self._known(collection)
         open_ones = [record, *([record.building] if record.building else [])]
         for index in open_ones:
             if index_version in ("", index.index_version):
@@ -152,17 +157,14 @@ class Collections:
         """Changes what is known of a collection, one change at a time. NotFound when there is none."""
         async with self._lock:
             await self._reload()
-            if collection not in self._records:
-                raise self._unknown(collection)
-            changed = await change(self._records[collection])
+            changed = await change(self._known(collection))
             await self._catalog.put(changed)
             self._records[collection] = changed
             return changed
 
-    async def _reload(self) -> dict[str, CollectionRecord]:
+    async def _reload(self) -> None:
         self._loaded_s = time.monotonic()
         self._records = await self._catalog.load()
-        return self._records
 
     async def list(self, tenant: str, after: str, size: int) -> list[CollectionRecord]:
         """The next `size` of a tenant, by id."""
@@ -201,12 +203,13 @@ class Collections:
 
     async def learn_fields(self, collection: str, metadata: Sequence[Mapping[str, MetadataValue]]) -> None:
         """Indexes metadata keys that were not seen before, so that they can be filtered."""
-        seen = self._records[collection].fields
+        seen = self._known(collection).fields
         fields = _with_all(seen, metadata)
         if fields is seen:
             return
         async with self._lock:
-            record = (await self._catalog.load())[collection]
+            await self._reload()
+            record = self._known(collection)
             fields = _with_all(record.fields, metadata)
             if len(fields.kinds) > MAX_FIELDS:
                 raise InvalidInput(
@@ -221,7 +224,7 @@ class Collections:
 
     async def learn_languages(self, collection: str, languages: Collection[str]) -> None:
         """Keeps the languages that documents were found in, so that questions are read in them, where these vary."""
-        record = self._records[collection]
+        record = self._known(collection)
         if record.language != AUTO or set(languages) <= set(record.languages):
             return
 

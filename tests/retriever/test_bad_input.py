@@ -2,14 +2,19 @@
 
 # ruff: noqa: E501 - a table, one case a line
 
+import asyncio
 import math
 
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import ListValue, Value
+from httpx import Headers
+from qdrant_client.http.exceptions import UnexpectedResponse
 
+from mesh.errors import Unavailable
 from murphey.retriever.v1 import filter_pb2
 from murphey.retriever.v1 import retriever_pb2 as pb
+from retriever.stores.server.qdrant import translated
 from tests.retriever.conftest import Served
 from tests.retriever.fakes import DIMENSIONS
 from tests.retriever.requests import message, on, struct
@@ -110,3 +115,25 @@ async def test_bad_input_is_named(served: Served) -> None:
             error.value,
         )
     assert len((await served.stub.Search(pb.SearchRequest(text="tea"))).passages) == 1
+
+
+async def test_chunks_for_a_collection_that_is_deleted_meanwhile_are_not_found(served: Served) -> None:
+    name = "collections/brief"
+    await served.stub.CreateCollection(pb.CreateCollectionRequest(collection=pb.Collection(name=name)))
+    served.embedder.started.clear()
+    served.embedder.may_run.clear()
+    chunks = [message("tea", collection="brief", metadata=struct(new=1))]
+    sending = served.stub.UpsertChunks(pb.UpsertChunksRequest(collection=name, chunks=chunks))
+    assert await asyncio.to_thread(served.embedder.started.wait, 30)
+    await served.stub.DeleteCollection(pb.DeleteCollectionRequest(name=name, force=True))
+    served.embedder.may_run.set()
+
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await sending
+    assert raised.value.code() == NOT_FOUND
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_gateway_before_a_qdrant_server_that_is_away_says_so(status: int) -> None:
+    with pytest.raises(Unavailable), translated("index"):
+        raise UnexpectedResponse(status, "Bad Gateway", b"", Headers())

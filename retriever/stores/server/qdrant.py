@@ -61,6 +61,8 @@ def _by_status(status: int, what: str) -> MurpheyError:
         return Overloaded("The Qdrant server has no room now.")
     if status in (401, 403):
         return Unavailable(_REFUSED)
+    if status in (502, 504):  # of what stands before it, while it is away
+        return Unavailable(_AWAY)
     return Internal(f"The Qdrant server answered with status {status}.")
 
 
